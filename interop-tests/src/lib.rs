@@ -1,1 +1,10 @@
-//! interop-tests
+//! What the tests against real routers are made of.
+//!
+//! Purpose: a generator of attack and benign traffic ([`traffic`]), and a laboratory of network
+//! namespaces in which a real tidegate speaks to real routers ([`lab`]).
+//!
+//! Absent on purpose: anything that the daemon itself needs. Nothing here is shipped, and the
+//! generator knows the protocols from their specifications, never from the detector's tables.
+
+pub mod lab;
+pub mod traffic;

@@ -1,0 +1,1 @@
+//! The laboratory: network namespaces, virtual links and the processes that run in them.

@@ -1,0 +1,3 @@
+//! The traffic generator: every attack vector by name, and the benign traffic around it.
+
+pub mod command;
