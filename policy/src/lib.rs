@@ -1,1 +1,16 @@
-//! policy
+//! Policy text to checked policy; attacks to desired mitigations with reasons.
+//!
+//! Purpose: reads the operator's TOML files ([`load`]), reports every mistake in them with file,
+//! line, column and what to write instead ([`Report`]), and yields the resolved [`Policy`].
+//! [`text`] is the reader of TOML that keeps positions, for other configuration files too.
+//!
+//! Absent on purpose: Git, reloading, clocks, sending anything. The only input and output is
+//! [`load`] reading a directory.
+
+mod policy;
+
+pub use policy::{
+    ConnectMode, DEFAULT_GROUP, Family, FilterAction, Group, Judging, Matcher, Peer, Policy,
+    Response, ResponseAction, RtbhProfile, SeverityScale, SpeakerIdentity, UnknownName,
+    default_thresholds,
+};

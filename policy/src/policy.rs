@@ -1,0 +1,495 @@
+//! The checked policy: what the text means once every name, prefix and number in it is valid.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use tidegate_model::{
+    AddressFamily, AttackVector, BitsPerSecond, Community, Confidence, LargeCommunity, Limit,
+    Metric, OwnedSpace, PacketsPerSecond, Prefix, Severity, Thresholds,
+};
+
+/// Name of the group that holds every owned address that no other group claims.
+pub const DEFAULT_GROUP: &str = "default";
+
+/// Everything the operator decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Who we are to our peers.
+    pub speaker: SpeakerIdentity,
+    /// What may be diverted, and what never. Session addresses that lie in owned space stand in
+    /// `never_touch` even if the text does not list them.
+    pub space: OwnedSpace,
+    /// Groups sorted by name; [`DEFAULT_GROUP`] is always among them. No prefix stands in two.
+    pub groups: Vec<Group>,
+    /// How the detector decides that a threshold is crossed, and no longer crossed.
+    pub judging: Judging,
+    /// From threshold excess to severity.
+    pub severities: SeverityScale,
+    /// First match wins. An attack that none matches is observed.
+    pub responses: Vec<Response>,
+    /// In the order of the text.
+    pub peers: Vec<Peer>,
+}
+
+impl Policy {
+    /// The first response that matches.
+    #[must_use]
+    pub fn response(
+        &self,
+        group: &str,
+        vector: AttackVector,
+        severity: Severity,
+        confidence: Confidence,
+    ) -> Option<&Response> {
+        self.responses
+            .iter()
+            .find(|response| response.matcher.matches(group, vector, severity, confidence))
+    }
+
+    /// The peer of this name.
+    #[must_use]
+    pub fn peer(&self, name: &str) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.name == name)
+    }
+
+    /// Addresses at both ends of the BGP sessions, as far as the policy names them.
+    #[must_use]
+    pub fn session_addresses(&self) -> BTreeSet<IpAddr> {
+        self.peers
+            .iter()
+            .flat_map(|peer| std::iter::once(peer.address).chain(peer.local_address))
+            .collect()
+    }
+}
+
+/// Our side of every BGP session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpeakerIdentity {
+    /// Our AS number. Never reserved (RFC 7607, RFC 7300, RFC 6793 §9).
+    pub asn: u32,
+    /// BGP identifier, never zero (RFC 6286 §2.1).
+    pub router_id: Ipv4Addr,
+}
+
+/// Owned prefixes that share thresholds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Unique.
+    pub name: String,
+    /// All inside owned space; the longest prefix of any group decides. [`DEFAULT_GROUP`] has
+    /// every owned prefix that is not itself a prefix of another group, so it may have none.
+    pub prefixes: Vec<Prefix>,
+    /// With everything inherited filled in.
+    pub thresholds: Thresholds,
+}
+
+/// Thresholds that hold where the text sets none: sane for one host.
+#[must_use]
+pub fn default_thresholds() -> Thresholds {
+    let mut thresholds = Thresholds::default();
+    for (metric, packets, bits) in [
+        (Metric::Total, 100_000, Some(1_000_000_000)),
+        (Metric::TcpSyn, 10_000, None),
+        (Metric::Tcp, 50_000, None),
+        (Metric::Udp, 20_000, None),
+        (Metric::Amplification, 5_000, Some(200_000_000)),
+        (Metric::Icmp, 5_000, None),
+        (Metric::Fragment, 5_000, None),
+        (Metric::Other, 5_000, None),
+    ] {
+        let limit =
+            Limit { packets: Some(PacketsPerSecond(packets)), bits: bits.map(BitsPerSecond) };
+        thresholds.set(metric, limit);
+    }
+    thresholds
+}
+
+/// How the detector decides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judging {
+    /// Traffic at twice the threshold is recognised after this long; faster floods sooner.
+    pub tolerance: Duration,
+    /// An attack is quiet below this share of its threshold, in `0.0..1.0`.
+    pub exit_ratio: f64,
+    /// An attack that was quiet for this long is over.
+    pub exit_hold: Duration,
+}
+
+impl Default for Judging {
+    fn default() -> Self {
+        Self {
+            tolerance: Duration::from_millis(500),
+            exit_ratio: 0.5,
+            exit_hold: Duration::from_secs(10),
+        }
+    }
+}
+
+/// From how many times the crossed threshold a severity begins; anything less is low.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SeverityScale {
+    /// At least 1.0.
+    pub medium: f64,
+    /// More than `medium`.
+    pub high: f64,
+    /// More than `high`.
+    pub critical: f64,
+}
+
+impl Default for SeverityScale {
+    fn default() -> Self {
+        Self { medium: 2.0, high: 5.0, critical: 20.0 }
+    }
+}
+
+impl SeverityScale {
+    /// Severity of an attack at `excess` times its threshold.
+    #[must_use]
+    pub fn severity(&self, excess: f64) -> Severity {
+        match excess {
+            _ if excess >= self.critical => Severity::Critical,
+            _ if excess >= self.high => Severity::High,
+            _ if excess >= self.medium => Severity::Medium,
+            _ => Severity::Low,
+        }
+    }
+}
+
+/// What is done about which attacks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    /// Unique.
+    pub name: String,
+    /// Which attacks.
+    pub matcher: Matcher,
+    /// What is done.
+    pub action: ResponseAction,
+    /// Names of the peers that carry it, each with a family that the action can use; empty for
+    /// [`ResponseAction::Observe`] and [`ResponseAction::Local`], never empty for the others.
+    pub peers: Vec<String>,
+    /// A mitigation stays at least this long.
+    pub min_lifetime: Duration,
+    /// A mitigation goes after this long unless the attack goes on. At least `min_lifetime`.
+    pub max_lifetime: Duration,
+}
+
+/// Which attacks a response is for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matcher {
+    /// Names of groups; empty is every group.
+    pub groups: Vec<String>,
+    /// Vectors, wildcards expanded, sorted; empty is every vector.
+    pub vectors: Vec<AttackVector>,
+    /// At least this severe.
+    pub severity: Severity,
+    /// At least this certain.
+    pub confidence: Confidence,
+}
+
+impl Default for Matcher {
+    /// Matches every attack.
+    fn default() -> Self {
+        Self {
+            groups: Vec::new(),
+            vectors: Vec::new(),
+            severity: Severity::Low,
+            confidence: Confidence::default(),
+        }
+    }
+}
+
+impl Matcher {
+    /// Whether an attack on `group` by `vector` is meant.
+    #[must_use]
+    pub fn matches(
+        &self,
+        group: &str,
+        vector: AttackVector,
+        severity: Severity,
+        confidence: Confidence,
+    ) -> bool {
+        (self.groups.is_empty() || self.groups.iter().any(|name| name == group))
+            && (self.vectors.is_empty() || self.vectors.contains(&vector))
+            && severity >= self.severity
+            && confidence >= self.confidence
+    }
+
+    /// Whether every attack that `other` matches is matched by this one too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        fn superset<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
+            wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|item| wide.contains(item)))
+        }
+        superset(&self.groups, &other.groups)
+            && superset(&self.vectors, &other.vectors)
+            && self.severity <= other.severity
+            && self.confidence <= other.confidence
+    }
+}
+
+/// What a response does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseAction {
+    /// Nothing but telling people.
+    Observe,
+    /// A rule in the kernel of this host.
+    Local(FilterAction),
+    /// A FlowSpec rule at the peers (RFC 8955, RFC 8956).
+    FlowSpec(FilterAction),
+    /// A blackhole route for the target at the peers (RFC 7999).
+    Rtbh,
+}
+
+impl ResponseAction {
+    /// Name in policy files and output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Local(_) => "local",
+            Self::FlowSpec(_) => "flowspec",
+            Self::Rtbh => "rtbh",
+        }
+    }
+
+    /// The family that a peer must have to carry the action for targets of `target`; `None` if
+    /// the action needs no peer.
+    #[must_use]
+    pub const fn family(self, target: AddressFamily) -> Option<Family> {
+        match (self, target) {
+            (Self::Observe | Self::Local(_), _) => None,
+            (Self::FlowSpec(_), AddressFamily::Ipv4) => Some(Family::Ipv4FlowSpec),
+            (Self::FlowSpec(_), AddressFamily::Ipv6) => Some(Family::Ipv6FlowSpec),
+            (Self::Rtbh, AddressFamily::Ipv4) => Some(Family::Ipv4Unicast),
+            (Self::Rtbh, AddressFamily::Ipv6) => Some(Family::Ipv6Unicast),
+        }
+    }
+}
+
+impl fmt::Display for ResponseAction {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Observe | Self::Rtbh => formatter.write_str(self.name()),
+            Self::Local(filter) | Self::FlowSpec(filter) => {
+                write!(formatter, "{} {filter}", self.name())
+            }
+        }
+    }
+}
+
+/// What a filter does with the packets that it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilterAction {
+    /// Drop all.
+    Discard,
+    /// Let this many bytes a second through. Never zero.
+    RateLimitBytes(u64),
+    /// Let this many packets a second through. Never zero.
+    RateLimitPackets(u64),
+}
+
+impl fmt::Display for FilterAction {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Discard => formatter.write_str("discard"),
+            Self::RateLimitBytes(bytes) => {
+                write!(formatter, "rate-limit {}", BitsPerSecond(bytes.saturating_mul(8)))
+            }
+            Self::RateLimitPackets(packets) => {
+                write!(formatter, "rate-limit {}", PacketsPerSecond(packets))
+            }
+        }
+    }
+}
+
+/// A BGP peer of the embedded speaker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// Unique.
+    pub name: String,
+    /// Unique, of one host.
+    pub address: IpAddr,
+    /// Its AS number; ours makes the session internal.
+    pub asn: u32,
+    /// TCP port to connect to.
+    pub port: u16,
+    /// Our address on this session, of the family of `address`; `None` leaves it to the kernel.
+    pub local_address: Option<IpAddr>,
+    /// Who opens the TCP connection.
+    pub mode: ConnectMode,
+    /// Proposed hold time in whole seconds, at least 3 s (RFC 4271 §4.2).
+    pub hold_time: Duration,
+    /// Never empty.
+    pub families: BTreeSet<Family>,
+    /// Added to every route.
+    pub communities: BTreeSet<Community>,
+    /// Added to every route.
+    pub large_communities: BTreeSet<LargeCommunity>,
+    /// How this peer wants to be told of a blackhole.
+    pub rtbh: RtbhProfile,
+    /// No more than this many routes are ever announced at once.
+    pub max_routes: u32,
+}
+
+impl Peer {
+    /// TCP port of BGP (RFC 4271 §4).
+    pub const DEFAULT_PORT: u16 = 179;
+    /// A dead session frees the peer of our routes within this time.
+    pub const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(9);
+    /// Well below the prefix limits that transit providers are known to set.
+    pub const DEFAULT_MAX_ROUTES: u32 = 200;
+
+    /// Whether the session carries `family`.
+    #[must_use]
+    pub fn has(&self, family: Family) -> bool {
+        self.families.contains(&family)
+    }
+}
+
+/// How a peer wants to be told of a blackhole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtbhProfile {
+    /// Added to blackhole routes beside [`Peer::communities`].
+    pub communities: BTreeSet<Community>,
+    /// Added to blackhole routes beside [`Peer::large_communities`].
+    pub large_communities: BTreeSet<LargeCommunity>,
+    /// Next hop of IPv4 blackholes.
+    pub next_hop_v4: Ipv4Addr,
+    /// Next hop of IPv6 blackholes.
+    pub next_hop_v6: Ipv6Addr,
+}
+
+impl Default for RtbhProfile {
+    /// BLACKHOLE and NO_EXPORT (RFC 7999 §3.2), next hops in TEST-NET-1 (RFC 5737) and the discard
+    /// prefix (RFC 6666).
+    fn default() -> Self {
+        Self {
+            communities: BTreeSet::from([Community::BLACKHOLE, Community::NO_EXPORT]),
+            large_communities: BTreeSet::new(),
+            next_hop_v4: Ipv4Addr::new(192, 0, 2, 1),
+            next_hop_v6: Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1),
+        }
+    }
+}
+
+/// A word that is none of the words allowed in its place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {what}")]
+pub struct UnknownName {
+    text: String,
+    what: &'static str,
+}
+
+macro_rules! named {
+    ($(#[$meta:meta])* $name:ident, $what:literal { $($(#[$doc:meta])* $variant:ident $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order in which they are shown.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Name in policy files and output.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.pad(self.name())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                let found = Self::ALL.iter().copied().find(|value| value.name() == text);
+                found.ok_or_else(|| UnknownName { text: text.to_owned(), what: $what })
+            }
+        }
+    };
+}
+
+named! {
+    /// Who opens the TCP connection of a session.
+    ConnectMode, "a connect mode" {
+        /// We do.
+        Active "active",
+        /// The peer does.
+        Passive "passive",
+        /// Either.
+        Both "both",
+    }
+}
+
+named! {
+    /// Address families that a session may carry (RFC 4760, RFC 8955 §4, RFC 8956 §3).
+    Family, "an address family" {
+        /// AFI 1, SAFI 1.
+        Ipv4Unicast "ipv4-unicast",
+        /// AFI 2, SAFI 1.
+        Ipv6Unicast "ipv6-unicast",
+        /// AFI 1, SAFI 133.
+        Ipv4FlowSpec "ipv4-flowspec",
+        /// AFI 2, SAFI 133.
+        Ipv6FlowSpec "ipv6-flowspec",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn severity_begins_at_its_factor() {
+        let scale = SeverityScale::default();
+        for (excess, severity) in [
+            (f64::NAN, Severity::Low),
+            (0.0, Severity::Low),
+            (1.99, Severity::Low),
+            (2.0, Severity::Medium),
+            (5.0, Severity::High),
+            (20.0, Severity::Critical),
+            (f64::INFINITY, Severity::Critical),
+        ] {
+            assert_eq!(scale.severity(excess), severity, "{excess}");
+        }
+    }
+
+    #[test]
+    fn a_matcher_covers_what_it_matches_more_widely() {
+        let all = Matcher::default();
+        let web = Matcher { groups: vec!["web".to_owned()], ..Matcher::default() };
+        let severe = Matcher { severity: Severity::High, ..web.clone() };
+        assert!(all.covers(&web) && all.covers(&all) && web.covers(&severe));
+        assert!(!web.covers(&all) && !severe.covers(&web));
+        assert!(web.matches("web", AttackVector::SynFlood, Severity::Low, Confidence::default()));
+        assert!(!web.matches("mail", AttackVector::SynFlood, Severity::Low, Confidence::default()));
+    }
+
+    #[test]
+    fn every_metric_has_a_default_threshold() {
+        for (metric, limit) in default_thresholds().iter() {
+            assert!(limit.packets.is_some(), "{metric}");
+        }
+    }
+
+    #[test]
+    fn names_read_back() {
+        for family in Family::ALL {
+            assert_eq!(family.name().parse(), Ok(*family));
+        }
+        for mode in ConnectMode::ALL {
+            assert_eq!(mode.name().parse(), Ok(*mode));
+        }
+        let error = "ipv5".parse::<Family>().unwrap_err();
+        assert_eq!(error.to_string(), "`ipv5` is not an address family");
+    }
+}
