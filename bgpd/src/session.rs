@@ -1,0 +1,1 @@
+//! One BGP session, without sockets or clocks.

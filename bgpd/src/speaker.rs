@@ -1,0 +1,1 @@
+//! The speaker: every peer's session and Adj-RIB-Out behind one handle.
