@@ -1,0 +1,50 @@
+//! What is protected, and how traffic to it is judged.
+
+use std::time::Duration;
+
+use tidegate_model::{Prefix, Thresholds};
+
+/// Prefixes that share thresholds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Name in the policy.
+    pub name: String,
+    /// Prefixes of the group. Over all groups the longest prefix wins.
+    pub prefixes: Vec<Prefix>,
+    /// What is still normal for one address of the group.
+    pub thresholds: Thresholds,
+}
+
+/// What is protected. An address in no group is not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// The groups.
+    pub groups: Vec<Group>,
+    /// How traffic is judged.
+    pub judging: Judging,
+}
+
+/// How long and how strict.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judging {
+    /// How much of a flood at twice the threshold is borne before it is called one. Ten times the
+    /// threshold is recognised in a ninth of it.
+    pub tolerance: Duration,
+    /// An attack is over below this part of every threshold, in `0.0..=1.0`.
+    pub exit_ratio: f64,
+    /// For how long it must stay below.
+    pub exit_hold: Duration,
+    /// Most addresses that are metered at the same time. The quietest make room for new ones.
+    pub max_targets: usize,
+}
+
+impl Default for Judging {
+    fn default() -> Self {
+        Self {
+            tolerance: Duration::from_millis(500),
+            exit_ratio: 0.5,
+            exit_hold: Duration::from_secs(10),
+            max_targets: 65_536,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Packet headers, read from hostile bytes.
+
+mod link;
+
+pub use link::LinkType;
