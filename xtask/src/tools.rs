@@ -1,0 +1,115 @@
+//! Where programs and libraries are found: the host first, then what was unpacked beside the build.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+
+/// The search paths of everything that is started from here.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    /// Root of the workspace.
+    pub(crate) workspace: PathBuf,
+    /// Cargo's target directory.
+    pub(crate) target: PathBuf,
+    /// Where packages are unpacked that must not be installed.
+    pub(crate) root: PathBuf,
+}
+
+impl Tools {
+    /// For the workspace in `workspace`.
+    pub(crate) fn new(workspace: &Path) -> Self {
+        let target = env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| workspace.join("target"), |path| workspace.join(path));
+        let root = target.join("lab-root");
+        Self { workspace: workspace.to_owned(), target, root }
+    }
+
+    /// A command that finds the unpacked programs and libraries, and runs in the workspace.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.workspace);
+        command.envs(self.variables());
+        command
+    }
+
+    /// The environment variables that make the unpacked programs and libraries usable.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables = vec![("PATH", join(&self.program_directories()))];
+        let libraries = self.library_directories();
+        if !libraries.is_empty() {
+            for name in ["LD_LIBRARY_PATH", "LIBRARY_PATH"] {
+                let own = env::var_os(name);
+                let before = own.iter().flat_map(env::split_paths).filter(|path| path.is_dir());
+                let all: Vec<PathBuf> = before.chain(libraries.iter().cloned()).collect();
+                variables.push((name, join(&all)));
+            }
+        }
+        if let Some(directory) = libraries.iter().find(|path| path.join("libpcap.so").exists()) {
+            variables.push(("LIBPCAP_LIBDIR", directory.clone().into_os_string()));
+        }
+        variables
+    }
+
+    /// The first file of this name on the search path. An ordinary user's `PATH` often lacks the
+    /// `sbin` directories, so they are looked into as well.
+    pub(crate) fn find_program(&self, name: &str) -> Option<PathBuf> {
+        self.program_directories().iter().map(|path| path.join(name)).find(|path| path.is_file())
+    }
+
+    /// Whether the C linker finds `-l<name>`.
+    pub(crate) fn links_library(&self, name: &str) -> bool {
+        let output = self.target.join(format!("xtask-probe-{}.so", process::id()));
+        if fs::create_dir_all(&self.target).is_err() {
+            return false;
+        }
+        let mut linker = self.command("cc");
+        linker.args(["-shared", "-nostdlib", "-o"]).arg(&output).arg(format!("-l{name}"));
+        let links = linker
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        // A leftover is harmless: the name is unique and the folder is for build products.
+        let _ = fs::remove_file(&output);
+        links
+    }
+
+    fn program_directories(&self) -> Vec<PathBuf> {
+        let own = env::var_os("PATH").unwrap_or_default();
+        let mut directories: Vec<PathBuf> = env::split_paths(&own).collect();
+        let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+        let unpacked = ["usr/sbin", "usr/bin", "sbin", "bin"].map(|path| self.root.join(path));
+        for directory in system.into_iter().chain(unpacked) {
+            if directory.is_dir() && !directories.contains(&directory) {
+                directories.push(directory);
+            }
+        }
+        directories
+    }
+
+    /// `usr/lib/<triplet>` and its like below the unpacked root.
+    fn library_directories(&self) -> Vec<PathBuf> {
+        let mut directories = Vec::new();
+        for base in ["usr/lib", "lib"].map(|path| self.root.join(path)) {
+            let Ok(entries) = fs::read_dir(&base) else { continue };
+            let mut triplets: Vec<PathBuf> = entries
+                .flatten()
+                .filter(|entry| entry.file_name().to_string_lossy().contains("-linux-"))
+                .map(|entry| entry.path())
+                .collect();
+            triplets.sort();
+            directories.extend(triplets);
+            directories.push(base);
+        }
+        directories
+    }
+}
+
+/// A search path from directories. A directory with a colon in its name cannot be on one.
+fn join(directories: &[PathBuf]) -> OsString {
+    let usable = directories.iter().filter(|path| !path.to_string_lossy().contains(':'));
+    env::join_paths(usable).unwrap_or_default()
+}
