@@ -1,1 +1,0 @@
-//! One BGP session, without sockets or clocks.
