@@ -1,1 +1,21 @@
-//! daemon
+//! The tidegate daemon: engine, configuration and command line.
+//!
+//! Purpose: to drive the pure parts with clocks, captures, sockets and signals. The engine itself
+//! is pure: [`engine::Engine`] is the same in `tidegate run` and `tidegate replay`.
+//!
+//! Absent on purpose: detection, planning, reconciling and BGP, each in a crate of its own.
+
+pub mod backends;
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod engine;
+pub mod event;
+pub mod json;
+pub mod offline;
+pub mod output;
+pub mod pipeline;
+pub mod replay;
+pub mod run;
+pub mod timeline;

@@ -1,3 +1,10 @@
-//! entry point
+//! Entry point of the `tidegate` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidegate::cli::Cli;
+
+fn main() -> ExitCode {
+    tidegate::commands::main(&Cli::parse())
+}

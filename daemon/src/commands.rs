@@ -1,0 +1,196 @@
+//! The subcommands: what they print and how they exit.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+use tidegate_detector::capture::live::{LiveCapture, LiveOptions};
+use tidegate_policy::{Policy, Report};
+
+use crate::backends::Backends;
+use crate::cli::{Check, Cli, CommandLine, Replay, Run};
+use crate::clock::{Clock, WallOrigin};
+use crate::config::{self, Config};
+use crate::output::{Format, Printer, Updates};
+use crate::replay::{ReplayError, replay};
+use crate::run::{self, Running};
+
+/// The command line, the configuration, the policy or the capture is wrong.
+const BAD_INPUT: u8 = 2;
+
+/// Runs the command and says how it ended.
+#[must_use]
+pub fn main(cli: &Cli) -> ExitCode {
+    let ended = match &cli.command {
+        CommandLine::Run(arguments) => run(arguments),
+        CommandLine::Replay(arguments) => replay_file(arguments),
+        CommandLine::Check(arguments) => check(arguments),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Why a command ends without success.
+enum Failure {
+    /// Mistakes in configuration or policy.
+    Text(Report),
+    /// Anything else that is wrong with what was given.
+    BadInput(String),
+    /// The reader of our output went away: nothing is wrong.
+    Closed,
+    /// Something failed while running.
+    Running(String),
+    /// The mistakes have been printed already.
+    Told,
+}
+
+impl Failure {
+    fn report(self) -> ExitCode {
+        match self {
+            Self::Text(report) => {
+                if io::stderr().is_terminal() {
+                    let report = miette::Report::new(report.into_terminal());
+                    eprintln!("{report:?}");
+                } else {
+                    eprintln!("{report}");
+                }
+                ExitCode::from(BAD_INPUT)
+            }
+            Self::BadInput(message) => {
+                eprintln!("tidegate: {message}");
+                ExitCode::from(BAD_INPUT)
+            }
+            Self::Running(message) => {
+                eprintln!("tidegate: {message}");
+                ExitCode::FAILURE
+            }
+            Self::Told => ExitCode::from(BAD_INPUT),
+            Self::Closed => ExitCode::SUCCESS,
+        }
+    }
+}
+
+impl From<Report> for Failure {
+    fn from(report: Report) -> Self {
+        Self::Text(report)
+    }
+}
+
+fn format(json: bool) -> Format {
+    if json { Format::Json } else { Format::People }
+}
+
+fn replay_file(arguments: &Replay) -> Result<(), Failure> {
+    let policy = Arc::new(tidegate_policy::load(&arguments.policy)?);
+    let updates = if arguments.updates { Updates::Shown } else { Updates::Hidden };
+    let stdout = BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
+    let printer = Printer::new(stdout, format(arguments.json), updates, WallOrigin::EPOCH);
+    replay(&arguments.capture, &policy, printer).map_err(|error| match error {
+        ReplayError::Capture(error) => Failure::BadInput(error.to_string()),
+        ReplayError::Output(error) if error.kind() == ErrorKind::BrokenPipe => Failure::Closed,
+        ReplayError::Output(_) => Failure::Running(error.to_string()),
+    })
+}
+
+/// Configuration and policy, with the mistakes of both.
+fn load(path: &Path) -> Result<(Config, Arc<Policy>), Report> {
+    let config = config::load(path)?;
+    let policy = tidegate_policy::load(&config.policy)?;
+    config::check_against(&config, &policy, path)?;
+    Ok((config, Arc::new(policy)))
+}
+
+fn check(arguments: &Check) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let mut good = Vec::new();
+    if let Some(path) = &arguments.config {
+        match load(path) {
+            Ok((_, policy)) => good.push((path, policy)),
+            Err(mistakes) => report.extend(mistakes),
+        }
+    }
+    if let Some(path) = &arguments.policy {
+        match tidegate_policy::load(path) {
+            Ok(policy) => good.push((path, Arc::new(policy))),
+            Err(mistakes) => report.extend(mistakes),
+        }
+    }
+    if arguments.json {
+        let errors: Vec<_> = report.diagnostics().iter().map(diagnostic).collect();
+        println!("{}", json!({ "ok": report.is_empty(), "errors": errors }));
+        return if report.is_empty() { Ok(()) } else { Err(Failure::Told) };
+    }
+    if !report.is_empty() {
+        return Err(Failure::Text(report));
+    }
+    for (path, policy) in good {
+        println!(
+            "{}: good: {} owned prefixes, {} groups, {} responses, {} peers",
+            path.display(),
+            policy.space.owned.len(),
+            policy.groups.len(),
+            policy.responses.len(),
+            policy.peers.len()
+        );
+    }
+    Ok(())
+}
+
+fn diagnostic(diagnostic: &tidegate_policy::Diagnostic) -> serde_json::Value {
+    let (line, column) = diagnostic.position();
+    json!({
+        "file": diagnostic.file,
+        "line": line,
+        "column": column,
+        "message": diagnostic.message,
+        "help": diagnostic.help,
+    })
+}
+
+fn run(arguments: &Run) -> Result<(), Failure> {
+    start_logging();
+    let (config, policy) = load(&arguments.config)?;
+    let options = LiveOptions {
+        interface: arguments.interface.clone().or(config.capture.interface.clone()),
+        filter: config.capture.filter.clone(),
+        snap_length: config.capture.snap_length,
+        buffer: config.capture.buffer,
+        promiscuous: config.capture.promiscuous,
+    };
+    let capture =
+        LiveCapture::open(&options).map_err(|error| Failure::BadInput(error.to_string()))?;
+    let clock = Clock::start();
+    let stdout = anstream::AutoStream::auto(io::stdout());
+    let printer =
+        Printer::new(stdout, format(arguments.json), Updates::Hidden, clock.wall());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Running(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(async {
+        let backends = Backends::start(&policy, &config)
+            .map_err(|error| Failure::Running(error.to_string()))?;
+        // A seed that an attacker cannot know, so that hash collisions cannot be prepared.
+        let seed = RandomState::new().hash_one("tidegate");
+        let running = Running { policy, capture, backends, clock, seed };
+        run::run(running, printer).await.map_err(|error| Failure::Running(error.to_string()))
+    })
+}
+
+/// Logs go to standard error; `RUST_LOG` selects them, warnings and errors by default.
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}

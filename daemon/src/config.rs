@@ -1,0 +1,218 @@
+//! `tidegate.toml`: what belongs to this machine. What belongs to the network is the policy.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tidegate_policy::text::{Collector, Document, Source, Table};
+use tidegate_policy::{ConnectMode, Diagnostic, Policy, Report};
+
+/// Largest configuration file that is read, in bytes.
+const MAX_FILE_SIZE: u64 = 1 << 20;
+
+/// Capture buffer if none is configured, in bytes: half a second of 64-byte packets at 1 Mpps.
+const DEFAULT_BUFFER: u32 = 64 << 20;
+
+/// Bytes of each frame that are captured if nothing else is configured: every header that the
+/// detector reads, with VLAN tags, MPLS labels and IPv6 extension headers.
+const DEFAULT_SNAP_LENGTH: u32 = 192;
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The policy directory; a relative path is taken from the directory of the file.
+    pub policy: PathBuf,
+    /// What to capture.
+    pub capture: Capture,
+    /// Addresses on which the speaker waits for peers.
+    pub listen: BTreeSet<SocketAddr>,
+}
+
+/// The `[capture]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// The interface; `None` takes the one with the default route.
+    pub interface: Option<String>,
+    /// A libpcap filter; packets outside it are not seen at all.
+    pub filter: Option<String>,
+    /// Bytes of each frame that are looked at.
+    pub snap_length: u32,
+    /// Size of the kernel's ring, in bytes.
+    pub buffer: u32,
+    /// Whether frames to other stations are taken too, as a mirror port needs.
+    pub promiscuous: bool,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self {
+            interface: None,
+            filter: None,
+            snap_length: DEFAULT_SNAP_LENGTH,
+            buffer: DEFAULT_BUFFER,
+            promiscuous: true,
+        }
+    }
+}
+
+/// Reads and checks the configuration file.
+///
+/// # Errors
+/// Every mistake in the file with its place and remedy.
+pub fn load(path: &Path) -> Result<Config, Report> {
+    let source = Arc::new(read(path)?);
+    let collector = Collector::new();
+    let config = Document::parse(&source, &collector)
+        .and_then(|document| resolve(&document.root(&collector), path));
+    collector.finish(config)
+}
+
+/// Checks what only configuration and policy together can get wrong.
+///
+/// # Errors
+/// If the policy has peers that connect to us and the configuration says nowhere to listen.
+pub fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<(), Report> {
+    let waiting = policy.peers.iter().find(|peer| peer.mode == ConnectMode::Passive);
+    match waiting {
+        Some(peer) if config.listen.is_empty() => Err(Report::of(Diagnostic::about(
+            path.display().to_string(),
+            format!("peer `{}` is passive, but the speaker listens nowhere", peer.name),
+            "add `[speaker]` with `listen = [\"0.0.0.0:179\"]`, or make the peer active",
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> Result<Source, Report> {
+    let name = path.display().to_string();
+    let problem =
+        |message: String, help: &str| Report::of(Diagnostic::about(&name, message, help));
+    let help = "name a configuration file with --config FILE";
+    let metadata =
+        std::fs::metadata(path).map_err(|error| problem(format!("cannot read: {error}"), help))?;
+    if metadata.is_dir() {
+        return Err(problem("is a directory, not a configuration file".to_owned(), help));
+    }
+    if metadata.len() > MAX_FILE_SIZE {
+        let message = format!("is {} bytes long; at most {MAX_FILE_SIZE} are read", metadata.len());
+        return Err(problem(message, help));
+    }
+    let bytes =
+        std::fs::read(path).map_err(|error| problem(format!("cannot read: {error}"), help))?;
+    Source::from_bytes(&name, &bytes)
+        .map_err(|error| problem(error.to_string(), "save the file as UTF-8 text"))
+}
+
+fn resolve(root: &Table<'_>, path: &Path) -> Option<Config> {
+    let policy = root.required("policy", "\"policy\"").and_then(|value| value.string());
+    let capture = root
+        .optional("capture", "{ interface = \"eth0\" }")
+        .map_or_else(|| Some(Capture::default()), |value| resolve_capture(&value.table()?));
+    let listen = root
+        .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
+        .map_or_else(|| Some(BTreeSet::new()), |value| resolve_listen(&value.table()?));
+    root.finish();
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
+    Some(Config { policy: directory.join(policy?), capture: capture?, listen: listen? })
+}
+
+fn resolve_capture(table: &Table<'_>) -> Option<Capture> {
+    let mut capture = Capture::default();
+    let mut clean = true;
+    if let Some(value) = table.optional("interface", "\"eth0\"") {
+        capture.interface = value.string().map(ToOwned::to_owned);
+        clean &= capture.interface.is_some();
+    }
+    if let Some(value) = table.optional("filter", "\"ip or ip6\"") {
+        capture.filter = value.string().map(ToOwned::to_owned);
+        clean &= capture.filter.is_some();
+    }
+    if let Some(value) = table.optional("snap-length", "192") {
+        let length = value.integer(96..=65_535);
+        capture.snap_length = length.unwrap_or(capture.snap_length);
+        clean &= length.is_some();
+    }
+    if let Some(value) = table.optional("buffer-bytes", "67108864") {
+        let bytes = value.integer(1 << 20..=1 << 30);
+        capture.buffer = bytes.unwrap_or(capture.buffer);
+        clean &= bytes.is_some();
+    }
+    if let Some(value) = table.optional("promiscuous", "true") {
+        let promiscuous = value.boolean();
+        capture.promiscuous = promiscuous.unwrap_or(capture.promiscuous);
+        clean &= promiscuous.is_some();
+    }
+    table.finish();
+    clean.then_some(capture)
+}
+
+fn resolve_listen(table: &Table<'_>) -> Option<BTreeSet<SocketAddr>> {
+    const ITEM: &str = "\"192.0.2.1:179\"";
+    let listen = table.optional("listen", "[\"192.0.2.1:179\"]").map_or_else(
+        || Some(BTreeSet::new()),
+        |value| {
+            let items = value.list(ITEM)?;
+            items.iter().map(|item| parse_address(item)).collect()
+        },
+    );
+    table.finish();
+    listen
+}
+
+fn parse_address(item: &tidegate_policy::text::Value<'_>) -> Option<SocketAddr> {
+    let text = item.string()?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        item.error(
+            format!("`{text}` is not an address with a port"),
+            "write one like `192.0.2.1:179` or `[2001:db8::1]:179`",
+        );
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve_text(text: &str) -> Result<Config, String> {
+        let source = Arc::new(Source::new("etc/tidegate.toml", text));
+        let collector = Collector::new();
+        let config = Document::parse(&source, &collector)
+            .and_then(|document| resolve(&document.root(&collector), Path::new(source.name())));
+        collector.finish(config).map_err(|report| report.to_string())
+    }
+
+    #[test]
+    fn the_policy_alone_is_enough() {
+        let config = resolve_text("policy = \"policy\"").unwrap();
+        assert_eq!(config.policy, Path::new("etc/policy"));
+        assert_eq!(config.capture, Capture::default());
+        assert!(config.listen.is_empty());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = resolve_text(
+            "policy = \"/srv/policy\"\n[capture]\ninterface = \"eth1\"\nfilter = \"ip\"\n\
+             snap-length = 128\nbuffer-bytes = 1_048_576\npromiscuous = false\n\
+             [speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n",
+        )
+        .unwrap();
+        assert_eq!(config.policy, Path::new("/srv/policy"));
+        assert_eq!(config.capture.interface.as_deref(), Some("eth1"));
+        assert_eq!(config.capture.snap_length, 128);
+        assert!(!config.capture.promiscuous);
+        assert_eq!(config.listen.len(), 2);
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let report = resolve_text(
+            "[capture]\ninterfce = \"eth0\"\nsnap-length = 12\n[speaker]\nlisten = [\"here\"]\n",
+        )
+        .unwrap_err();
+        insta::assert_snapshot!(report);
+    }
+}

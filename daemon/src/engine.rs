@@ -1,0 +1,215 @@
+//! The engine: detector, planner and reconciler as one deterministic state machine.
+//!
+//! ```text
+//!  Summary -> detector -> AttackEvent -> planner -> DesiredSet -> reconciler -> Command
+//!                 ^                        |                          ^
+//!                 +----- Occlusion --------+        Outcome, Backend -+
+//! ```
+//!
+//! Live capture, replay and tests drive the same engine: they differ only in where summaries come
+//! from, who carries out the commands and what clock is read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_detector::{Detector, TrafficSummary};
+use tidegate_model::{
+    AttackEvent, AttackId, BackendId, BackendState, Command, CommandId, CommandKind, MitigationKey, Nlri,
+    Occlusion, Outcome, OutcomeKind, Prefix, Timestamp,
+};
+use tidegate_policy::{Planner, Policy};
+use tidegate_reconciler::Reconciler;
+
+use crate::event::{Event, EventKind, Verb};
+use crate::pipeline;
+
+/// What happens to the engine.
+#[derive(Clone, Debug)]
+pub enum EngineInput<'a> {
+    /// A tick of traffic.
+    Summary(&'a TrafficSummary),
+    /// A backend answered a command.
+    Outcome(Outcome),
+    /// A backend came up or went down.
+    Backend(BackendId, BackendState),
+    /// What a backend really holds of ours.
+    Observed(BackendId, Vec<Nlri>),
+    /// A new policy, already checked.
+    Policy(Arc<Policy>),
+    /// A timer of [`Engine::poll_timeout`] has run out.
+    Timeout,
+    /// There will be no more traffic: the end of a capture file.
+    InputEnded,
+    /// Withdraw everything and want nothing any more.
+    Shutdown,
+}
+
+/// What the engine asks for.
+#[derive(Clone, Debug)]
+pub enum EngineOutput {
+    /// To be carried out by a backend.
+    Command(Command),
+    /// To be recorded and shown.
+    Event(Event),
+}
+
+/// The state machine.
+pub struct Engine {
+    detector: Detector,
+    planner: Planner,
+    reconciler: Reconciler,
+    occlusions: BTreeMap<Prefix, Occlusion>,
+    /// What each command that has no final outcome yet was about.
+    in_flight: BTreeMap<CommandId, Verb>,
+    targets: BTreeMap<AttackId, Prefix>,
+    outputs: Vec<EngineOutput>,
+    stopped: bool,
+}
+
+impl Engine {
+    /// An engine under `policy`. `seed` decides the jitter of retries.
+    #[must_use]
+    pub fn new(policy: &Arc<Policy>, seed: u64) -> Self {
+        Self {
+            detector: Detector::new(pipeline::detector_config(policy)),
+            planner: Planner::new(Arc::clone(policy)),
+            reconciler: Reconciler::new(pipeline::reconciler_config(policy, seed)),
+            occlusions: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            outputs: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    /// Takes one input and returns everything that follows from it, in order.
+    pub fn handle(&mut self, now: Timestamp, input: EngineInput<'_>) -> Vec<EngineOutput> {
+        match input {
+            EngineInput::Summary(summary) if !self.stopped => {
+                self.detector.handle_summary(summary);
+            }
+            EngineInput::Summary(_) => {}
+            EngineInput::Outcome(outcome) => {
+                self.reconciler.handle_outcome(now, &outcome);
+                self.take_outcome(now, outcome);
+            }
+            EngineInput::Backend(backend, state) => {
+                self.reconciler.handle_backend(now, &backend, &state);
+                self.record(now, EventKind::Backend(backend, state));
+            }
+            EngineInput::Observed(backend, nlris) => {
+                self.reconciler.handle_observed(now, &backend, nlris);
+            }
+            EngineInput::Policy(policy) => self.take_policy(now, &policy),
+            EngineInput::Timeout => {}
+            EngineInput::InputEnded => self.detector.handle_input_end(now),
+            EngineInput::Shutdown => {
+                self.stopped = true;
+                self.reconciler.withdraw_all(now);
+            }
+        }
+        self.settle(now);
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// When [`EngineInput::Timeout`] is wanted at the latest, if nothing else comes before.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        [self.planner.poll_timeout(), self.reconciler.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Whether no attack is on and nothing is installed or about to be.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.detector.attacks().next().is_none()
+            && self.planner.desired().mitigations.is_empty()
+            && self.reconciler.entries().next().is_none()
+    }
+
+    fn take_policy(&mut self, now: Timestamp, policy: &Arc<Policy>) {
+        // The reconciler first: what is no longer owned is withdrawn before anything is planned.
+        self.reconciler.handle_space(now, policy.space.clone());
+        self.detector.handle_config(now, pipeline::detector_config(policy));
+        self.planner.handle_policy(now, Arc::clone(policy));
+    }
+
+    fn take_outcome(&mut self, now: Timestamp, outcome: Outcome) {
+        let verb = match outcome.kind {
+            OutcomeKind::Pending { .. } => self.in_flight.get(&outcome.command).copied(),
+            _ => self.in_flight.remove(&outcome.command),
+        };
+        // A second answer to the same command says nothing new.
+        if let Some(verb) = verb {
+            self.record(now, EventKind::Outcome { verb, outcome });
+        }
+    }
+
+    /// Carries every consequence through, until nothing moves any more.
+    fn settle(&mut self, now: Timestamp) {
+        while let Some(event) = self.detector.poll_event() {
+            let attack = event.attack();
+            match &event {
+                AttackEvent::Ended(..) => self.targets.remove(&attack.id),
+                _ => self.targets.insert(attack.id, attack.target),
+            };
+            self.planner.handle_attack(now, &event);
+            self.record(now, EventKind::Attack(event));
+        }
+        self.planner.handle_timeout(now);
+        while let Some(decision) = self.planner.poll_decision() {
+            self.record(now, EventKind::Decision(decision));
+        }
+        if !self.stopped {
+            self.reconciler.handle_desired(now, self.planner.desired());
+        }
+        self.reconciler.handle_timeout(now);
+        while let Some(command) = self.reconciler.poll_command() {
+            let event = self.take_command(&command);
+            self.record(now, event);
+            self.outputs.push(EngineOutput::Command(command));
+        }
+        while let Some(refused) = self.reconciler.poll_event() {
+            self.record(now, EventKind::Ledger(refused));
+        }
+        self.tell_occlusions();
+    }
+
+    fn take_command(&mut self, command: &Command) -> EventKind {
+        let verb = match &command.kind {
+            CommandKind::Announce { .. } => Verb::Announce,
+            CommandKind::Withdraw(_) => Verb::Withdraw,
+        };
+        self.in_flight.insert(command.id, verb);
+        let key =
+            MitigationKey { backend: command.backend.clone(), nlri: command.nlri().clone() };
+        let wanted = self.planner.desired().mitigations.get(&key);
+        match &command.kind {
+            CommandKind::Announce { route, .. } => EventKind::Announce {
+                command: command.id,
+                key,
+                route: route.clone(),
+                attacks: wanted.map(|wanted| wanted.attacks.clone()).unwrap_or_default(),
+            },
+            CommandKind::Withdraw(_) => EventKind::Withdraw { command: command.id, key },
+        }
+    }
+
+    /// Tells the detector which targets have become hidden or visible by our own doing.
+    fn tell_occlusions(&mut self) {
+        let mut now_hidden = BTreeMap::new();
+        for target in self.targets.values() {
+            now_hidden.insert(*target, self.planner.occlusion(*target));
+        }
+        for (target, occlusion) in &now_hidden {
+            let before = self.occlusions.get(target).copied().unwrap_or(Occlusion::Visible);
+            if before != *occlusion {
+                self.detector.handle_occlusion(*target, *occlusion);
+            }
+        }
+        self.occlusions = now_hidden;
+    }
+
+    fn record(&mut self, now: Timestamp, kind: EventKind) {
+        self.outputs.push(EngineOutput::Event(Event { time: now, kind }));
+    }
+}

@@ -1,0 +1,253 @@
+//! Capture files through the engine, in the capture's own time.
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use tidegate_detector::capture::CaptureError;
+use tidegate_detector::capture::file::CaptureFile;
+use tidegate_detector::{Meter, TICK};
+use tidegate_model::{AttackEvent, BackendState, OutcomeKind, Timestamp};
+use tidegate_policy::Policy;
+
+use crate::engine::{Engine, EngineInput, EngineOutput};
+use crate::event::{EventKind, Verb};
+use crate::offline::OfflineBackends;
+use crate::output::{Printer, fields};
+use crate::pipeline;
+
+/// Jitter and hashing take no randomness in a replay: the same input gives the same output.
+const SEED: u64 = 0;
+
+/// Once nothing has been seen, wanted or installed for this long, a gap in the capture is skipped
+/// instead of ticked through.
+const IDLE_BEFORE_SKIP: Duration = Duration::from_secs(60);
+
+/// Frames between two updates of the progress bar.
+const FRAMES_PER_PROGRESS: u64 = 65_536;
+
+/// Why a replay stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The capture cannot be read, or not further. What came before has been replayed.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The results cannot be printed.
+    #[error("cannot write the results: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Replays `capture` under `policy` and prints what happens.
+///
+/// # Errors
+/// [`ReplayError::Capture`] if the file is not a capture, or is damaged: the results up to the
+/// damage have been printed then. [`ReplayError::Output`] if printing fails.
+pub fn replay(
+    capture: &Path,
+    policy: &Arc<Policy>,
+    printer: Printer<impl Write>,
+) -> Result<(), ReplayError> {
+    let mut file = CaptureFile::open(capture)?;
+    let bar = progress(file.total_bytes());
+    let mut run = Run::new(policy, printer);
+    let mut frames = 0_u64;
+    let damage = loop {
+        match file.next_frame() {
+            Ok(Some(frame)) => {
+                run.advance(frame.time)?;
+                run.meter.observe(frame.link, frame.data, frame.wire_length);
+                frames += 1;
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+        if frames % FRAMES_PER_PROGRESS == 0 {
+            bar.set_position(file.bytes_read());
+        }
+    };
+    bar.finish_and_clear();
+    run.finish()?;
+    damage.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(total_bytes: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(total_bytes), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template(
+        "replaying {bar:30} {percent:>3} %  {bytes_per_sec}, {eta} left",
+    );
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// A replay under way.
+struct Run<W: Write> {
+    engine: Engine,
+    backends: OfflineBackends,
+    meter: Meter,
+    printer: Printer<W>,
+    /// End of the tick that is being filled; `None` before the first frame.
+    tick_end: Option<Timestamp>,
+    /// How long nothing has been seen, wanted or installed.
+    idle: Duration,
+    tally: Tally,
+}
+
+/// What the closing line says.
+#[derive(Default)]
+struct Tally {
+    packets: u64,
+    malformed: u64,
+    unprotected: u64,
+    attacks: u64,
+    announced: u64,
+    withdrawn: u64,
+}
+
+impl<W: Write> Run<W> {
+    fn new(policy: &Arc<Policy>, printer: Printer<W>) -> Self {
+        Self {
+            engine: Engine::new(policy, SEED),
+            backends: OfflineBackends::new(policy),
+            meter: Meter::new(&pipeline::detector_config(policy), SEED),
+            printer,
+            tick_end: None,
+            idle: Duration::ZERO,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Runs every tick that ends at or before `time`.
+    fn advance(&mut self, time: Timestamp) -> Result<(), io::Error> {
+        let mut tick_end = match self.tick_end {
+            Some(tick_end) => tick_end,
+            None => self.begin(time)?,
+        };
+        while tick_end <= time {
+            self.tick(tick_end)?;
+            tick_end = tick_end + TICK;
+            if self.idle >= IDLE_BEFORE_SKIP {
+                tick_end = tick_end.max(end_of_tick(time));
+            }
+        }
+        self.tick_end = Some(tick_end);
+        Ok(())
+    }
+
+    fn begin(&mut self, first: Timestamp) -> Result<Timestamp, io::Error> {
+        let backends: Vec<_> = self.backends.ids().collect();
+        for backend in backends {
+            let outputs =
+                self.engine.handle(first, EngineInput::Backend(backend, BackendState::Up));
+            // That sessions are up is an assumption of the replay, not news.
+            let commands = outputs.into_iter().filter(|out| matches!(out, EngineOutput::Command(_)));
+            self.carry_out(first, commands.collect())?;
+        }
+        Ok(end_of_tick(first))
+    }
+
+    fn tick(&mut self, end: Timestamp) -> Result<(), io::Error> {
+        let summary = self.meter.finish_tick(end);
+        self.tally.packets += summary.packets;
+        self.tally.malformed += summary.malformed;
+        self.tally.unprotected += summary.unprotected;
+        let outputs = self.engine.handle(end, EngineInput::Summary(&summary));
+        self.carry_out(end, outputs.into())?;
+        let quiet = summary.packets == 0 && self.engine.is_idle();
+        self.idle = if quiet { self.idle + TICK } else { Duration::ZERO };
+        Ok(())
+    }
+
+    /// The capture is over: what is left of the last tick, then everything is withdrawn.
+    fn finish(mut self) -> Result<(), io::Error> {
+        let end = self.tick_end.unwrap_or_default();
+        if self.tick_end.is_some() {
+            self.tick(end)?;
+        }
+        let outputs = self.engine.handle(end, EngineInput::InputEnded);
+        self.carry_out(end, outputs.into())?;
+        let outputs = self.engine.handle(end, EngineInput::Shutdown);
+        self.carry_out(end, outputs.into())?;
+        self.closing_line(end)?;
+        self.printer.flush()
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Timestamp,
+        mut outputs: VecDeque<EngineOutput>,
+    ) -> Result<(), io::Error> {
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                EngineOutput::Event(event) => {
+                    self.tally.count(&event.kind);
+                    self.printer.event(&event)?;
+                }
+                EngineOutput::Command(command) => {
+                    for outcome in self.backends.apply(command) {
+                        outputs.extend(self.engine.handle(now, EngineInput::Outcome(outcome)));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn closing_line(&mut self, end: Timestamp) -> Result<(), io::Error> {
+        let tally = &self.tally;
+        let text = format!(
+            "{} packets ({} malformed, {} not to protected addresses): {} attack{}, {} route{} \
+             announced, {} withdrawn",
+            tally.packets,
+            tally.malformed,
+            tally.unprotected,
+            tally.attacks,
+            if tally.attacks == 1 { "" } else { "s" },
+            tally.announced,
+            if tally.announced == 1 { "" } else { "s" },
+            tally.withdrawn,
+        );
+        let fields = fields(json!({
+            "packets": tally.packets,
+            "malformed": tally.malformed,
+            "unprotected": tally.unprotected,
+            "attacks": tally.attacks,
+            "announced": tally.announced,
+            "withdrawn": tally.withdrawn,
+        }));
+        self.printer.note(end, "summary", &text, fields)
+    }
+}
+
+impl Tally {
+    fn count(&mut self, event: &EventKind) {
+        match event {
+            EventKind::Attack(AttackEvent::Started(_)) => self.attacks += 1,
+            EventKind::Outcome { verb, outcome }
+                if matches!(outcome.kind, OutcomeKind::Applied { .. }) =>
+            {
+                match verb {
+                    Verb::Announce => self.announced += 1,
+                    Verb::Withdraw => self.withdrawn += 1,
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// End of the tick in which `time` lies. Ticks begin at multiples of their length.
+fn end_of_tick(time: Timestamp) -> Timestamp {
+    let length = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
+    let begin = time.as_nanos() - time.as_nanos() % length;
+    Timestamp::from_nanos(begin) + TICK
+}

@@ -1,0 +1,281 @@
+//! The live daemon: capture thread, engine task, backends, signals.
+//!
+//! ```text
+//!  capture thread --summaries--> engine task --commands--> backends
+//!                                 ^   |  ^---- reports -------+
+//!                 signals --------+   +--events--> printer thread
+//! ```
+//!
+//! Every arrow is a bounded queue. The capture thread and the engine task never wait for a slower
+//! neighbour: a summary that finds no room makes the next one say that the reader was blind, an
+//! event that finds none is counted.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde_json::json;
+use tidegate_detector::capture::live::LiveCapture;
+use tidegate_detector::{Meter, TrafficSummary};
+use tidegate_model::Timestamp;
+use tidegate_policy::Policy;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::backends::{Backends, Report};
+use crate::clock::Clock;
+use crate::engine::{Engine, EngineInput, EngineOutput};
+use crate::event::Event;
+use crate::output::{Printer, fields};
+use crate::pipeline;
+
+/// Summaries between capture and engine: over half a second of ticks.
+const SUMMARY_QUEUE: usize = 64;
+
+/// Events between engine and printer.
+const EVENT_QUEUE: usize = 4096;
+
+/// How long a planned stop waits for the withdrawals to be confirmed.
+const STOP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A system call that everything depends on failed.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A backend cannot be started.
+    #[error(transparent)]
+    Backends(#[from] crate::backends::StartError),
+}
+
+/// What the daemon has open before it begins.
+pub struct Running {
+    /// The policy in force.
+    pub policy: Arc<Policy>,
+    /// The open capture.
+    pub capture: LiveCapture,
+    /// The started backends, and where they report.
+    pub backends: Backends,
+    /// The clock that capture, engine and output share.
+    pub clock: Clock,
+    /// Seed of hashing and jitter: unknown to an attacker.
+    pub seed: u64,
+}
+
+/// Runs until SIGTERM or SIGINT, then withdraws everything.
+///
+/// # Errors
+/// [`RunError`] if a thread or a signal handler cannot be set up.
+pub async fn run<W: Write + Send + 'static>(
+    running: Running,
+    printer: Printer<W>,
+) -> Result<(), RunError> {
+    let system = |what| move |source| RunError::System { what, source };
+    let signals = Signals {
+        terminate: signal(SignalKind::terminate()).map_err(system("handle SIGTERM"))?,
+        interrupt: signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?,
+        hangup: signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?,
+    };
+    let Running { policy, capture, backends, clock, seed } = running;
+
+    let (events, event_queue) = sync_channel(EVENT_QUEUE);
+    let printing = thread::Builder::new()
+        .name("printer".to_owned())
+        .spawn(move || print_events(&event_queue, printer))
+        .map_err(system("start the printer thread"))?;
+    let mut events = EventSender { queue: events, lost: 0 };
+    events.send(Line::Note {
+        time: clock.now(),
+        name: "started",
+        text: started_text(&policy, &capture),
+        fields: json!({
+            "interface": capture.interface(),
+            "peers": policy.peers.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>(),
+        }),
+    });
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let meter = Meter::new(&pipeline::detector_config(&policy), seed);
+    let (summaries, summary_queue) = mpsc::channel(SUMMARY_QUEUE);
+    let capturing = start_capture(capture, meter, clock, Arc::clone(&stop), summaries)
+        .map_err(system("start the capture thread"))?;
+
+    let engine = Engine::new(&policy, seed);
+    let mut control = Control { engine, backends, clock, events };
+    control.serve(summary_queue, signals).await;
+    control.stop().await;
+
+    stop.store(true, Ordering::Relaxed);
+    if capturing.join().is_err() {
+        tracing::error!("the capture thread panicked");
+    }
+    control.events.send(Line::Note {
+        time: clock.now(),
+        name: "stopped",
+        text: "stopped: everything is withdrawn".to_owned(),
+        fields: json!({}),
+    });
+    drop(control);
+    if printing.join().is_err() {
+        tracing::error!("the printer thread panicked");
+    }
+    Ok(())
+}
+
+fn started_text(policy: &Policy, capture: &LiveCapture) -> String {
+    let peers: Vec<String> = policy
+        .peers
+        .iter()
+        .map(|peer| format!("{} ({}, AS {})", peer.name, peer.address, peer.asn))
+        .collect();
+    let peers = if peers.is_empty() { "no peers".to_owned() } else { peers.join(", ") };
+    format!(
+        "watching {} for {} owned prefix{}; {peers}",
+        capture.interface(),
+        policy.space.owned.len(),
+        if policy.space.owned.len() == 1 { "" } else { "es" },
+    )
+}
+
+fn start_capture(
+    capture: LiveCapture,
+    meter: Meter,
+    clock: Clock,
+    stop: Arc<AtomicBool>,
+    summaries: mpsc::Sender<TrafficSummary>,
+) -> Result<JoinHandle<()>, io::Error> {
+    thread::Builder::new().name("capture".to_owned()).spawn(move || {
+        let mut missed = false;
+        capture.run(meter, move || clock.now(), &stop, |mut summary| {
+            // The engine was told nothing of the ticks that found no room: it was blind.
+            summary.blind |= missed;
+            missed = summaries.try_send(summary).is_err();
+        });
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// The owner of engine and backends.
+struct Control {
+    engine: Engine,
+    backends: Backends,
+    clock: Clock,
+    events: EventSender,
+}
+
+impl Control {
+    /// Serves until told to stop.
+    async fn serve(&mut self, mut summaries: mpsc::Receiver<TrafficSummary>, mut signals: Signals) {
+        loop {
+            let timeout = self.engine.poll_timeout();
+            let wait = timeout.map_or(Duration::from_secs(1), |at| at.since(self.clock.now()));
+            tokio::select! {
+                biased;
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hangup.recv() => {
+                    tracing::warn!("SIGHUP ignored: restart tidegate to load another policy");
+                }
+                Some(report) = self.backends.report() => self.take_report(report),
+                summary = summaries.recv() => match summary {
+                    Some(summary) => self.handle(EngineInput::Summary(&summary)),
+                    None => {
+                        tracing::error!("the capture thread ended; stopping");
+                        return;
+                    }
+                },
+                () = tokio::time::sleep(wait) => self.handle(EngineInput::Timeout),
+            }
+        }
+    }
+
+    /// Withdraws everything, waits for the answers, and closes the sessions.
+    async fn stop(&mut self) {
+        self.handle(EngineInput::Shutdown);
+        let confirmed = tokio::time::timeout(STOP_DEADLINE, async {
+            while !self.engine.is_withdrawn() {
+                let Some(report) = self.backends.report().await else { return };
+                self.take_report(report);
+            }
+        });
+        if confirmed.await.is_err() {
+            tracing::warn!("not every withdrawal was confirmed; closing the sessions drops the rest");
+        }
+        self.backends.shutdown("tidegate is stopping").await;
+    }
+
+    fn take_report(&mut self, report: Report) {
+        let input = match report {
+            Report::Outcome(outcome) => EngineInput::Outcome(outcome),
+            Report::State(backend, state) => EngineInput::Backend(backend, state),
+        };
+        self.handle(input);
+    }
+
+    fn handle(&mut self, input: EngineInput<'_>) {
+        for output in self.engine.handle(self.clock.now(), input) {
+            match output {
+                EngineOutput::Command(command) => self.backends.send(command),
+                EngineOutput::Event(event) => self.events.send(Line::Event(event)),
+            }
+        }
+    }
+}
+
+/// What the printer thread prints.
+enum Line {
+    Event(Event),
+    Note { time: Timestamp, name: &'static str, text: String, fields: serde_json::Value },
+}
+
+/// The engine's end of the event queue. Never waits.
+struct EventSender {
+    queue: SyncSender<Line>,
+    lost: u64,
+}
+
+impl EventSender {
+    fn send(&mut self, line: Line) {
+        match self.queue.try_send(line) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                self.lost += 1;
+                if self.lost.is_power_of_two() {
+                    tracing::warn!(lost = self.lost, "output is slow: events are not printed");
+                }
+            }
+            Err(TrySendError::Disconnected(_)) => self.lost += 1,
+        }
+    }
+}
+
+/// Prints until the queue closes. A stream that cannot be written costs the output, nothing else.
+fn print_events<W: Write>(queue: &Receiver<Line>, mut printer: Printer<W>) {
+    while let Ok(line) = queue.recv() {
+        let printed = match line {
+            Line::Event(event) => printer.event(&event),
+            Line::Note { time, name, text, fields: extra } => {
+                printer.note(time, name, &text, fields(extra))
+            }
+        };
+        if let Err(error) = printed.and_then(|()| printer.flush()) {
+            tracing::warn!(%error, "cannot write to standard output; tidegate goes on silently");
+            break;
+        }
+    }
+}
+
