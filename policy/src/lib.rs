@@ -8,9 +8,16 @@
 //! [`load`] reading a directory.
 
 mod policy;
+mod report;
+mod resolve;
+pub mod text;
 
 pub use policy::{
     ConnectMode, DEFAULT_GROUP, Family, FilterAction, Group, Judging, Matcher, Peer, Policy,
     Response, ResponseAction, RtbhProfile, SeverityScale, SpeakerIdentity, UnknownName,
     default_thresholds,
+};
+pub use report::{Diagnostic, MAX_DIAGNOSTICS, Report, TerminalReport};
+pub use resolve::{
+    MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, PolicyFile, load, resolve,
 };

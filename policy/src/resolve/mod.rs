@@ -1,0 +1,194 @@
+//! Policy text to checked policy.
+//!
+//! Two passes: first every file is read for itself, value by value; then, if every file is
+//! well-formed, the names and prefixes in them are held against each other. Both passes go on
+//! after a mistake. A mistake in one place must not make others appear elsewhere: what cannot be
+//! known because its definition is faulty is not reported as unknown.
+#![deny(clippy::indexing_slicing)]
+
+mod files;
+mod network;
+mod peers;
+mod prefixes;
+mod responses;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use files::{MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, PolicyFile};
+
+use crate::policy::Policy;
+use crate::report::{Diagnostic, Report};
+use crate::text::{Collector, Document, Source, Table, Value};
+
+/// Reads every `*.toml` of a directory, in the order of their names.
+///
+/// Subdirectories, hidden files and files of other names are ignored. The texts are one policy:
+/// which table stands in which file does not matter, except that responses are tried in the order
+/// of the files.
+///
+/// # Errors
+/// A [`Report`] of everything that is wrong, in the order of the text.
+pub fn load(directory: &Path) -> Result<Policy, Report> {
+    let files = files::read(directory)?;
+    resolve(&directory.display().to_string(), &files)
+}
+
+/// Checks policy text that has been read already. `directory` is how the user calls the whole.
+///
+/// # Errors
+/// A [`Report`] of everything that is wrong, in the order of the text.
+pub fn resolve(directory: &str, files: &[PolicyFile]) -> Result<Policy, Report> {
+    read(directory, files, Collector::new())
+}
+
+fn read(directory: &str, files: &[PolicyFile], collector: Collector) -> Result<Policy, Report> {
+    let sources: Vec<Arc<Source>> =
+        files.iter().filter_map(|file| decode(file, &collector)).collect();
+    let documents: Vec<Document<'_>> =
+        sources.iter().filter_map(|source| Document::parse(source, &collector)).collect();
+    let mut draft = Draft::default();
+    for document in &documents {
+        draft.read(&document.root(&collector));
+    }
+    let well_formed = documents.len() == files.len();
+    let policy = if well_formed { draft.check(directory, &collector) } else { None };
+    drop(documents);
+    collector.finish(policy)
+}
+
+fn decode(file: &PolicyFile, collector: &Collector) -> Option<Arc<Source>> {
+    match Source::from_bytes(&file.name, &file.bytes) {
+        Ok(source) => Some(Arc::new(source)),
+        Err(error) => {
+            let end = error.valid.text().len();
+            let message = format!("the byte 0x{:02x} here is not UTF-8", error.byte);
+            let help = "save the file with the encoding UTF-8";
+            collector.push(Diagnostic::at(&Arc::new(error.valid), end..end, message, help));
+            None
+        }
+    }
+}
+
+/// What was read, not yet held against each other.
+#[derive(Default)]
+struct Draft<'a> {
+    speaker: Option<network::Speaker<'a>>,
+    owned: Option<network::Owned<'a>>,
+    groups: network::Groups<'a>,
+    judging: Option<network::Detection<'a>>,
+    severities: Option<network::Severities<'a>>,
+    responses: responses::Responses<'a>,
+    peers: peers::Peers<'a>,
+}
+
+impl<'a> Draft<'a> {
+    fn read(&mut self, root: &Table<'a>) {
+        let table = |key, example| root.optional(key, example);
+        if let Some(value) = table("speaker", "{ as = 65010, router-id = \"10.0.0.1\" }") {
+            once(&mut self.speaker, &value, network::Speaker::read);
+        }
+        if let Some(value) = table("owned", "{ prefixes = [\"203.0.113.0/24\"] }") {
+            once(&mut self.owned, &value, network::Owned::read);
+        }
+        if let Some(value) = table("groups", "{ web = { prefixes = [\"203.0.113.0/25\"] } }") {
+            self.groups.read(&value);
+        }
+        if let Some(value) = table("detection", "{ tolerance = \"500ms\" }") {
+            once(&mut self.judging, &value, network::Detection::read);
+        }
+        if let Some(value) = table("severity", "{ medium = 2.0, high = 5.0, critical = 20.0 }") {
+            once(&mut self.severities, &value, network::Severities::read);
+        }
+        if let Some(value) = table("responses", "[{ name = \"tell\", action = \"observe\" }]") {
+            self.responses.read(&value);
+        }
+        if let Some(value) =
+            table("peers", "[{ name = \"edge\", address = \"10.0.0.2\", as = 65001 }]")
+        {
+            self.peers.read(&value);
+        }
+        root.finish();
+    }
+
+    fn check(self, directory: &str, collector: &Collector) -> Option<Policy> {
+        if self.owned.is_none() {
+            missing(directory, collector, "owned", "prefixes = [\"203.0.113.0/24\"]");
+        }
+        if self.speaker.is_none() {
+            missing(directory, collector, "speaker", "as = 65010` and `router-id = \"10.0.0.1\"");
+        }
+        if let Some(owned) = &self.owned {
+            owned.check();
+        }
+        let groups = self.groups.resolve(self.owned.as_ref());
+        let peers = self.peers.check();
+        let space = self.owned.as_ref().map(|owned| owned.space(&peers));
+        let responses = self.responses.resolve(&self.groups, &self.peers, self.owned.as_ref());
+        if !collector.is_clean() {
+            return None;
+        }
+        Some(Policy {
+            speaker: self.speaker?.identity?,
+            space: space?,
+            groups: groups?,
+            judging: self.judging.map_or(Some(Default::default()), |table| table.judging)?,
+            severities: self.severities.map_or(Some(Default::default()), |table| table.scale)?,
+            responses: responses?,
+            peers,
+        })
+    }
+}
+
+fn missing(directory: &str, collector: &Collector, table: &str, content: &str) {
+    let message = format!("no file of the policy has a table `[{table}]`");
+    let help = format!("add `[{table}]` with `{content}`");
+    collector.push(Diagnostic::about(directory, message, help));
+}
+
+/// A table that may stand only once in all files.
+trait Once<'a> {
+    /// Where it stands.
+    fn value(&self) -> &Value<'a>;
+}
+
+/// Keeps the first; a second is reported.
+fn once<'a, T: Once<'a>>(
+    slot: &mut Option<T>,
+    value: &Value<'a>,
+    read: impl FnOnce(&Value<'a>) -> T,
+) {
+    let second = read(value);
+    if let Some(first) = slot {
+        let message = format!("a second table `[{}]`", value.name());
+        let help = format!("put everything into the first, at {}", first.value().place());
+        value.error(message, help);
+    } else {
+        *slot = Some(second);
+    }
+}
+
+/// No name is longer than this.
+const MAX_NAME: usize = 64;
+
+/// A name of a group, response or peer: it must be fit for logs, command lines and file names.
+fn is_name(text: &str) -> bool {
+    (1..=MAX_NAME).contains(&text.chars().count())
+        && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+/// Reports a name that is none.
+fn name<'a>(value: &Value<'a>) -> Option<&'a str> {
+    let text = value.string()?;
+    if is_name(text) {
+        return Some(text);
+    }
+    value.error(
+        format!("`{text}` is not a name"),
+        format!("write 1 to {MAX_NAME} letters, digits, `-`, `_` or `.`, without blanks"),
+    );
+    None
+}
