@@ -7,9 +7,11 @@
 //! Absent on purpose: Git, reloading, clocks, sending anything. The only input and output is
 //! [`load`] reading a directory.
 
+pub mod guard;
 mod policy;
 mod report;
 mod resolve;
+pub mod rule;
 pub mod text;
 
 pub use policy::{
@@ -18,6 +20,4 @@ pub use policy::{
     default_thresholds,
 };
 pub use report::{Diagnostic, MAX_DIAGNOSTICS, Report, TerminalReport};
-pub use resolve::{
-    MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, PolicyFile, load, resolve,
-};
+pub use resolve::{MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, PolicyFile, load, resolve};
