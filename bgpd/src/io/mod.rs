@@ -1,1 +1,27 @@
-//! Sockets of the speaker.
+//! Sockets, timers and tasks of the [`crate::speaker`]. Protocol is in [`crate::session`].
+//!
+//! ```text
+//!   SpeakerHandle --lock, command--> Session (one per peer) <--lock, octets and time-- peer task
+//!        |                                                                               |  ^
+//!        +------------------------------ wake ------------------------------------------>+  |
+//!                                                                                        |  | accepted
+//!   SpeakerEvent <-------- bounded channel <---- bounded backlog <-----------------------+  | connections
+//!                                                                                           |
+//!   listener task (one per address) --------------------------------------------------------+
+//! ```
+//!
+//! One task owns the sockets of one peer, so that no peer can delay another. Commands go straight
+//! into the Adj-RIB-Out, which is their queue: it holds one entry per NLRI, never loses a withdraw,
+//! and answers for itself when it is full. What remains to be done is to wake the task, and there
+//! is nothing between it and the socket.
+
+mod clock;
+mod connection;
+mod listener;
+mod peer;
+mod sockopt;
+
+pub(crate) use clock::Clock;
+pub(crate) use listener::{Listener, Route as ListenerRoute};
+pub(crate) use peer::{ACCEPT_QUEUE, PeerTask, SharedSession};
+pub(crate) use sockopt::listen;

@@ -1,0 +1,339 @@
+//! The task that drives one peer's session.
+
+use std::collections::VecDeque;
+use std::future::{self, Future};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidegate_model::{BackendId, BackendState, Outcome};
+use tokio::io::Ready;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::clock::Clock;
+use super::connection::Connection;
+use super::sockopt;
+use crate::session::{Action, Admission, Direction, Session, SessionEvent};
+use crate::speaker::SpeakerEvent;
+
+/// Accepted connections that wait for a peer's task.
+pub(crate) const ACCEPT_QUEUE: usize = 4;
+/// Events that wait while the receiver of the speaker's events is busy. Beyond that the oldest is
+/// dropped and counted: a receiver that far behind asks for the state of things instead.
+const BACKLOG: usize = 65_536;
+/// Octets that are read at once.
+const READ: usize = 16 * 1024;
+/// Reads in a row before anything else gets its turn.
+const READS: usize = 4;
+
+/// A session that the handle and its task share. The lock is held for microseconds, never while
+/// waiting.
+#[derive(Debug)]
+pub(crate) struct SharedSession {
+    session: Mutex<Session>,
+    /// Wakes the task after a command.
+    pub(crate) wake: Notify,
+    /// Events dropped because the receiver was too far behind.
+    pub(crate) events_lost: AtomicU64,
+}
+
+impl SharedSession {
+    pub(crate) fn new(session: Session) -> Self {
+        Self { session: Mutex::new(session), wake: Notify::new(), events_lost: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// Drives one session until it is stopped.
+pub(crate) struct PeerTask {
+    pub(crate) name: String,
+    pub(crate) remote: SocketAddr,
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) clock: Clock,
+    pub(crate) session: Arc<SharedSession>,
+    pub(crate) accepted: mpsc::Receiver<TcpStream>,
+    pub(crate) events: mpsc::Sender<SpeakerEvent>,
+    /// Set when the session is stopped and its connections are closed.
+    pub(crate) finished: watch::Sender<bool>,
+}
+
+/// What the task waits for.
+enum Wake {
+    Command,
+    Timer,
+    Again,
+    EventRoom,
+    Ready(Direction, io::Result<Ready>),
+    Dialled(io::Result<TcpStream>),
+    Accepted(Option<TcpStream>),
+}
+
+/// What the task holds besides the session.
+#[derive(Default)]
+struct State {
+    outgoing: Option<Connection>,
+    incoming: Option<Connection>,
+    dialling: Option<Dialling>,
+    closing: JoinSet<()>,
+    backlog: VecDeque<SpeakerEvent>,
+    stopped: bool,
+}
+
+impl State {
+    fn connection(&mut self, direction: Direction) -> &mut Option<Connection> {
+        match direction {
+            Direction::Outgoing => &mut self.outgoing,
+            Direction::Incoming => &mut self.incoming,
+        }
+    }
+}
+
+impl PeerTask {
+    pub(crate) async fn run(mut self) {
+        let mut state = State::default();
+        let mut buffer = vec![0; READ];
+        self.session.lock().handle_start(self.clock.now());
+        loop {
+            let more = self.pump(&mut state);
+            if state.stopped {
+                break;
+            }
+            match self.wait(&mut state, more).await {
+                Wake::Command | Wake::Again | Wake::EventRoom => {}
+                Wake::Timer => self.session.lock().handle_timeout(self.clock.now()),
+                Wake::Ready(direction, ready) => {
+                    self.receive(&mut state, direction, ready, &mut buffer);
+                }
+                Wake::Dialled(result) => self.dialled(&mut state, result),
+                Wake::Accepted(Some(stream)) => {
+                    self.admit(&mut state, Direction::Incoming, stream);
+                }
+                Wake::Accepted(None) => {}
+            }
+        }
+        while state.closing.join_next().await.is_some() {}
+        self.deliver(&mut state);
+        self.finished.send_replace(true);
+    }
+
+    async fn wait(&mut self, state: &mut State, more: bool) -> Wake {
+        let timeout = self.session.lock().poll_timeout().map(|at| self.clock.instant(at));
+        let timer = async {
+            match timeout {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => future::pending().await,
+            }
+        };
+        let dialled = async {
+            match &mut state.dialling {
+                Some(dialling) => dialling.await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.session.wake.notified() => Wake::Command,
+            () = timer => Wake::Timer,
+            ready = ready(state.outgoing.as_ref()) => Wake::Ready(Direction::Outgoing, ready),
+            ready = ready(state.incoming.as_ref()) => Wake::Ready(Direction::Incoming, ready),
+            result = dialled => Wake::Dialled(result),
+            stream = self.accepted.recv(), if !self.accepted.is_closed() => Wake::Accepted(stream),
+            _ = self.events.reserve(), if !state.backlog.is_empty() && !self.events.is_closed() => {
+                Wake::EventRoom
+            }
+            _ = state.closing.join_next(), if !state.closing.is_empty() => Wake::Again,
+            () = future::ready(()), if more => Wake::Again,
+        }
+    }
+
+    /// Carries out what the session wants. True if there may be more to write at once.
+    fn pump(&self, state: &mut State) -> bool {
+        let shared = Arc::clone(&self.session);
+        let mut session = shared.lock();
+        let mut more = self.act(&mut session, state);
+        for direction in Direction::ALL {
+            more |= self.write(&mut session, state, direction);
+        }
+        self.act(&mut session, state);
+        while let Some(event) = session.poll_event() {
+            self.report(state, event);
+        }
+        drop(session);
+        self.deliver(state);
+        more
+    }
+
+    fn act(&self, session: &mut Session, state: &mut State) -> bool {
+        let mut acted = false;
+        while let Some(action) = session.poll_action() {
+            acted = true;
+            match action {
+                Action::Connect => {
+                    state.dialling = Some(Box::pin(sockopt::connect(self.local, self.remote)));
+                }
+                Action::AbortConnect => state.dialling = None,
+                Action::Close { direction, last_words } => {
+                    if let Some(connection) = state.connection(direction).take() {
+                        state.closing.spawn(connection.close(last_words));
+                    }
+                }
+            }
+        }
+        acted
+    }
+
+    /// Fills the socket once. True if it took everything, so that there may be more.
+    fn write(&self, session: &mut Session, state: &mut State, direction: Direction) -> bool {
+        let Some(connection) = state.connection(direction) else { return false };
+        let now = self.clock.now();
+        while let Some(message) = session.poll_transmit(now, direction) {
+            connection.queue(&message);
+        }
+        if connection.is_empty() {
+            return false;
+        }
+        match connection.flush() {
+            Ok(true) => {
+                session.handle_written(self.clock.now(), direction);
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                session.handle_closed(now, direction, format!("write: {error}"));
+                true
+            }
+        }
+    }
+
+    fn receive(
+        &self,
+        state: &mut State,
+        direction: Direction,
+        ready: io::Result<Ready>,
+        buffer: &mut [u8],
+    ) {
+        let Some(connection) = state.connection(direction) else { return };
+        let read_once = |buffer: &mut [u8]| match &ready {
+            Ok(ready) if ready.is_readable() => connection.read(buffer),
+            Ok(_) => Ok(None),
+            Err(error) => Err(io::Error::from(error.kind())),
+        };
+        for _ in 0..READS {
+            let now = self.clock.now();
+            let mut session = self.session.lock();
+            match read_once(buffer) {
+                Ok(None) => break,
+                Ok(Some(0)) => {
+                    let why = "the peer closed the connection".to_owned();
+                    session.handle_closed(now, direction, why);
+                    break;
+                }
+                Ok(Some(octets)) => {
+                    session.handle_bytes(now, direction, buffer.get(..octets).unwrap_or_default());
+                }
+                Err(error) => {
+                    session.handle_closed(now, direction, format!("read: {error}"));
+                    break;
+                }
+            }
+        }
+    }
+
+    fn dialled(&self, state: &mut State, result: io::Result<TcpStream>) {
+        state.dialling = None;
+        match result {
+            Ok(stream) => self.admit(state, Direction::Outgoing, stream),
+            Err(error) => {
+                let why = format!("cannot connect to {}: {error}", self.remote);
+                self.session.lock().handle_connect_failed(self.clock.now(), why);
+            }
+        }
+    }
+
+    fn admit(&self, state: &mut State, direction: Direction, stream: TcpStream) {
+        let connection = Connection::new(stream);
+        let now = self.clock.now();
+        let admission = match connection.local_address() {
+            Ok(local) => self.session.lock().handle_connected(now, direction, local),
+            // It broke before it was looked at. Only an outgoing one is missed.
+            Err(error) => {
+                let why = format!("cannot connect to {}: {error}", self.remote);
+                if direction == Direction::Outgoing {
+                    self.session.lock().handle_connect_failed(now, why);
+                }
+                return;
+            }
+        };
+        match admission {
+            Admission::Admitted => {
+                // The session may have given its last connection of this direction up just now.
+                let shared = Arc::clone(&self.session);
+                self.act(&mut shared.lock(), state);
+                *state.connection(direction) = Some(connection);
+            }
+            Admission::Refused(last_words) => {
+                state.closing.spawn(connection.close(Some(last_words)));
+            }
+        }
+    }
+
+    fn report(&self, state: &mut State, event: SessionEvent) {
+        let peer = self.name.clone();
+        let event = match event {
+            SessionEvent::Established => {
+                tracing::info!(%peer, "session established");
+                SpeakerEvent::State { peer, state: BackendState::Up }
+            }
+            SessionEvent::Down { why } => {
+                tracing::info!(%peer, %why, "session down");
+                SpeakerEvent::State { peer, state: BackendState::Down { why } }
+            }
+            SessionEvent::Answer(answer) => SpeakerEvent::Outcome(Outcome {
+                command: answer.command,
+                backend: BackendId::Peer(peer),
+                nlri: answer.nlri,
+                kind: answer.kind,
+            }),
+            SessionEvent::Stopped => {
+                state.stopped = true;
+                return;
+            }
+        };
+        if state.backlog.len() >= BACKLOG {
+            state.backlog.pop_front();
+            self.session.events_lost.fetch_add(1, Ordering::Relaxed);
+        }
+        state.backlog.push_back(event);
+    }
+
+    /// Hands over as many events as there is room for.
+    fn deliver(&self, state: &mut State) {
+        while let Some(event) = state.backlog.pop_front() {
+            match self.events.try_send(event) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(event)) => {
+                    state.backlog.push_front(event);
+                    break;
+                }
+                // Nobody listens any more.
+                Err(mpsc::error::TrySendError::Closed(_)) => state.backlog.clear(),
+            }
+        }
+    }
+}
+
+async fn ready(connection: Option<&Connection>) -> io::Result<Ready> {
+    match connection {
+        Some(connection) => connection.ready().await,
+        None => future::pending().await,
+    }
+}
