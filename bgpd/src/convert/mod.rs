@@ -1,91 +1,286 @@
-//! Between model values and whole BGP messages. Nothing outside this crate sees the codec.
+//! Between model values and whole BGP messages.
+//!
+//! The codec crate is used here and nowhere else. It encodes what it is given, so this module first
+//! refuses what a receiver may answer with a reset: values beyond their field, reserved bits, rules
+//! over [`MAX_FLOWSPEC_LENGTH`] octets, next hops of the wrong family. Host bits, unsorted or
+//! repeated components, IPv6 offsets and an AND bit on a first operator cannot be written in the
+//! model. The session with OpenBGPD, BIRD or FRR that dies of each of these is a session without
+//! its mitigations.
+//!
+//! IPv4 unicast travels in the classic NLRI and Withdrawn Routes fields (RFC 4271 §4.3), the other
+//! families in MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 4760), which come first and never share a
+//! message with another NLRI field (RFC 7606 §5.1).
 
-use std::collections::BTreeSet;
+mod attributes;
+mod decode;
+mod nlri;
+
 use std::net::IpAddr;
 
-use tidegate_model::{Community, LargeCommunity, Nlri, Route, TrafficFilteringAction};
+use bytes::Bytes;
+use rustbgpd_wire as wire;
+use tidegate_model::{AddressFamily, InvalidAction, Nlri, Route, TrafficFilteringAction};
 
+pub use self::decode::{DecodeError, DecodedUpdate, Origin, decode_flowspec, decode_update};
+use self::nlri::WireNlri;
+use crate::MAX_MESSAGE_LENGTH;
 use crate::family::Family;
 use crate::parameters::SessionParameters;
+
+/// Longest FlowSpec NLRI that is sent, in octets without its length octet.
+///
+/// RFC 8955 §4.1 goes to 4095 with a two-octet length, which FRR and GoBGP answer with a reset or
+/// with silence.
+pub const MAX_FLOWSPEC_LENGTH: usize = 239;
+
+/// LOCAL_PREF of every route on an iBGP session.
+pub const LOCAL_PREFERENCE: u32 = 100;
 
 /// A message and how many of the routes it carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packed {
-    /// One whole BGP UPDATE, marker included, at most [`crate::MAX_MESSAGE_LENGTH`] octets.
+    /// One whole BGP UPDATE, marker included, at most [`MAX_MESSAGE_LENGTH`] octets.
     pub message: Vec<u8>,
     /// So many routes, counted from the first, are in it. At least one.
     pub taken: usize,
 }
 
-/// Something that cannot be put on the wire.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// A route that cannot be put on the wire.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EncodeError {
     /// The list is empty.
     #[error("no route to encode")]
     Nothing,
+    /// Routes that cannot share a message.
+    #[error("{first} and {other} differ in family or attributes and cannot share an UPDATE")]
+    Mixed {
+        /// The route that set the attributes.
+        first: Box<Nlri>,
+        /// The first route that differs.
+        other: Box<Nlri>,
+    },
+    /// A next hop that is missing, superfluous or of the other family.
+    #[error("{nlri}: {}", next_hop_problem(*.next_hop))]
+    NextHop {
+        /// The route.
+        nlri: Box<Nlri>,
+        /// Its next hop.
+        next_hop: Option<IpAddr>,
+    },
+    /// A unicast route with FlowSpec actions.
+    #[error(
+        "{nlri}: a unicast route carries no traffic filtering action, but this one has `{action}`"
+    )]
+    ActionOnUnicast {
+        /// The route.
+        nlri: Box<Nlri>,
+        /// The first of its actions.
+        action: TrafficFilteringAction,
+    },
+    /// An action with an impossible number.
+    #[error("{nlri}: {source}")]
+    Action {
+        /// The route.
+        nlri: Box<Nlri>,
+        /// What is wrong with the number.
+        source: InvalidAction,
+    },
+    /// A value beyond the field that it is compared with.
+    #[error("{nlri}: {component} is compared with {value}, but goes to {most} at most")]
+    Value {
+        /// The route.
+        nlri: Box<Nlri>,
+        /// Name of the component.
+        component: &'static str,
+        /// The value.
+        value: u64,
+        /// The largest value that the field can hold.
+        most: u64,
+    },
+    /// Bits that the field does not have.
+    #[error("{nlri}: {component} has no bits {bits:#06x}")]
+    Bits {
+        /// The route.
+        nlri: Box<Nlri>,
+        /// Name of the component.
+        component: &'static str,
+        /// The bits that are not there.
+        bits: u16,
+    },
+    /// A rule over [`MAX_FLOWSPEC_LENGTH`].
+    #[error("{nlri}: {octets} octets; receivers take {MAX_FLOWSPEC_LENGTH} at most")]
+    TooLong {
+        /// The route.
+        nlri: Box<Nlri>,
+        /// Its length on the wire without the length octet.
+        octets: usize,
+    },
+    /// The codec would not write it, for one because the attributes fill more than a message.
+    #[error("the UPDATE cannot be written: {0}")]
+    Codec(String),
 }
 
-/// Octets that are no UPDATE that tidegate can show.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct DecodeError(String);
-
-/// An UPDATE, read back for people and tests.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DecodedUpdate {
-    /// Routes that become reachable.
-    pub announced: Vec<Nlri>,
-    /// Routes that are taken back.
-    pub withdrawn: Vec<Nlri>,
-    /// Set if the message is an End-of-RIB marker (RFC 4724 §2).
-    pub end_of_rib: Option<Family>,
-    /// Next hop of the announced unicast routes.
-    pub next_hop: Option<IpAddr>,
-    /// AS_PATH (with AS4_PATH merged in), leftmost first.
-    pub as_path: Vec<u32>,
-    /// LOCAL_PREF, on iBGP sessions.
-    pub local_preference: Option<u32>,
-    /// Communities.
-    pub communities: BTreeSet<Community>,
-    /// Large communities.
-    pub large_communities: BTreeSet<LargeCommunity>,
-    /// Traffic filtering actions.
-    pub actions: Vec<TrafficFilteringAction>,
+fn next_hop_problem(next_hop: Option<IpAddr>) -> String {
+    match next_hop {
+        None => "a unicast route needs a next hop".to_owned(),
+        Some(address) => format!("{address} cannot be the next hop of this family"),
+    }
 }
 
-/// Announces as many of `routes` as fit one message. All must share family and attributes.
+/// Announces as many of `routes` as fit one message, in their order. All must be of one family and
+/// have the same attributes.
 ///
 /// # Errors
-/// [`EncodeError`] if a route cannot be put on the wire.
+/// [`EncodeError`] if one of the routes that would go into the message cannot be put on the wire.
 pub fn encode_announce(
     parameters: &SessionParameters,
     routes: &[&Route],
 ) -> Result<Packed, EncodeError> {
-    let _ = (parameters, routes);
-    Err(EncodeError::Nothing)
+    let first = *routes.first().ok_or(EncodeError::Nothing)?;
+    let family = Family::of(&first.nlri);
+    for other in routes {
+        if Family::of(&other.nlri) != family || !same_attributes(first, other) {
+            return Err(EncodeError::Mixed {
+                first: Box::new(first.nlri.clone()),
+                other: Box::new(other.nlri.clone()),
+            });
+        }
+    }
+    let next_hop = checked_next_hop(first)?;
+    let attributes = attributes::of_route(parameters, first)?;
+    pack(routes.iter().map(|route| &route.nlri), |nlris| {
+        let mut all = Vec::with_capacity(attributes.len() + 1);
+        let classic = match next_hop {
+            Some(IpAddr::V4(_)) => nlri::classic_entries(nlris),
+            _ => {
+                all.push(nlri::mp_reach(family, next_hop, nlris));
+                Vec::new()
+            }
+        };
+        all.extend(attributes.iter().cloned());
+        write(&classic, &[], &all, parameters.four_octet_as)
+    })
 }
 
-/// Withdraws as many of `nlris` as fit one message. All must be of one family.
+/// Withdraws as many of `nlris` as fit one message, in their order. All must be of one family.
 ///
 /// # Errors
-/// [`EncodeError`] if an NLRI cannot be put on the wire.
+/// [`EncodeError`] if one of the NLRI that would go into the message cannot be put on the wire.
 pub fn encode_withdraw(nlris: &[&Nlri]) -> Result<Packed, EncodeError> {
-    let _ = nlris;
-    Err(EncodeError::Nothing)
+    let first = *nlris.first().ok_or(EncodeError::Nothing)?;
+    let family = Family::of(first);
+    if let Some(other) = nlris.iter().find(|nlri| Family::of(nlri) != family) {
+        return Err(EncodeError::Mixed {
+            first: Box::new(first.clone()),
+            other: Box::new((*other).clone()),
+        });
+    }
+    pack(nlris.iter().copied(), |nlris| {
+        if family == Family::Ipv4Unicast {
+            write(&[], &nlri::classic_entries(nlris), &[], true)
+        } else {
+            write(&[], &[], &[nlri::mp_unreach(family, nlris)], true)
+        }
+    })
 }
 
-/// The End-of-RIB marker of `family` (RFC 4724 §2).
+/// The End-of-RIB marker of `family`: an empty UPDATE for IPv4 unicast, an empty MP_UNREACH_NLRI
+/// for the others (RFC 4724 §2).
 #[must_use]
 pub fn encode_end_of_rib(family: Family) -> Vec<u8> {
-    let _ = family;
-    Vec::new()
+    let mut message = vec![0xff; 16];
+    if family == Family::Ipv4Unicast {
+        message.extend([0, 23, 2, 0, 0, 0, 0]);
+    } else {
+        message.extend([0, 29, 2, 0, 0, 0, 6, 0x80, 15, 3]);
+        message.extend(family.afi().to_be_bytes());
+        message.push(family.safi());
+    }
+    message
 }
 
-/// Reads one whole BGP UPDATE.
+/// The octets of one NLRI as they stand in an UPDATE, a FlowSpec rule with its length octet.
 ///
 /// # Errors
-/// [`DecodeError`] if `message` is anything else.
-pub fn decode_update(message: &[u8]) -> Result<DecodedUpdate, DecodeError> {
-    let _ = message;
-    Err(DecodeError("not an UPDATE".to_owned()))
+/// [`EncodeError`] if it cannot be put on the wire.
+pub fn encode_nlri(nlri: &Nlri) -> Result<Vec<u8>, EncodeError> {
+    WireNlri::new(nlri)?.octets()
+}
+
+/// Whether two routes may share an UPDATE, apart from their family.
+pub(crate) fn same_attributes(one: &Route, other: &Route) -> bool {
+    one.next_hop == other.next_hop
+        && one.communities == other.communities
+        && one.large_communities == other.large_communities
+        && one.actions == other.actions
+}
+
+fn checked_next_hop(route: &Route) -> Result<Option<IpAddr>, EncodeError> {
+    let fits = match (&route.nlri, route.next_hop) {
+        (Nlri::FlowSpec(_), next_hop) => next_hop.is_none(),
+        (Nlri::Unicast(prefix), Some(IpAddr::V4(_))) => prefix.family() == AddressFamily::Ipv4,
+        (Nlri::Unicast(prefix), Some(IpAddr::V6(_))) => prefix.family() == AddressFamily::Ipv6,
+        (Nlri::Unicast(_), None) => false,
+    };
+    if fits {
+        Ok(route.next_hop)
+    } else {
+        Err(EncodeError::NextHop { nlri: Box::new(route.nlri.clone()), next_hop: route.next_hop })
+    }
+}
+
+/// Fills one message from the front of `nlris`. `build` makes the message that carries just these.
+fn pack<'a>(
+    mut nlris: impl Iterator<Item = &'a Nlri>,
+    build: impl Fn(&[WireNlri]) -> Result<Vec<u8>, EncodeError>,
+) -> Result<Packed, EncodeError> {
+    let mut chosen = vec![WireNlri::new(nlris.next().ok_or(EncodeError::Nothing)?)?];
+    let alone = build(&chosen)?;
+    // An attribute of more than 255 octets has a length field one octet longer.
+    let mut room = MAX_MESSAGE_LENGTH.saturating_sub(alone.len() + 1);
+    for nlri in nlris {
+        let candidate = WireNlri::new(nlri)?;
+        let Some(left) = room.checked_sub(candidate.length()) else { break };
+        room = left;
+        chosen.push(candidate);
+    }
+    let message = if chosen.len() == 1 { alone } else { build(&chosen)? };
+    Ok(Packed { message, taken: chosen.len() })
+}
+
+fn write(
+    announced: &[wire::Ipv4NlriEntry],
+    withdrawn: &[wire::Ipv4NlriEntry],
+    attributes: &[wire::PathAttribute],
+    four_octet_as: bool,
+) -> Result<Vec<u8>, EncodeError> {
+    let codec = |error: wire::EncodeError| EncodeError::Codec(error.to_string());
+    let update = wire::UpdateMessage::try_build(
+        announced,
+        withdrawn,
+        attributes,
+        four_octet_as,
+        false,
+        wire::Ipv4UnicastMode::Body,
+    )
+    .map_err(codec)?;
+    let mut message = Vec::with_capacity(MAX_MESSAGE_LENGTH);
+    update.encode_with_limit(&mut message, wire::MAX_MESSAGE_LEN).map_err(codec)?;
+    message.shrink_to_fit();
+    Ok(message)
+}
+
+/// Takes one whole UPDATE apart.
+fn read(message: &[u8]) -> Result<wire::UpdateMessage, DecodeError> {
+    let mut octets = Bytes::copy_from_slice(message);
+    match wire::decode_message(&mut octets, wire::MAX_MESSAGE_LEN) {
+        Ok(wire::Message::Update(update)) if octets.is_empty() => Ok(update),
+        Ok(wire::Message::Update(_)) => {
+            Err(DecodeError::new(format!("{} octets behind the message", octets.len())))
+        }
+        Ok(other) => {
+            Err(DecodeError::new(format!("a {:?} message, not an UPDATE", other.message_type())))
+        }
+        Err(error) => Err(DecodeError::new(error.to_string())),
+    }
 }

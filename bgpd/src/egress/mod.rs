@@ -1,63 +1,26 @@
 //! The last look at every message before the socket.
+//!
+//! The [`Gate`] takes the octets that are about to leave, decodes them with a decoder of its own
+//! that shares no code with the encoder or its codec, and holds every announcement against a
+//! [`GatePolicy`]. It knows nothing of how the route came about. Whatever it does not understand
+//! does not leave. Withdrawals pass if they are well-formed, however the policy has changed.
+//!
+//! Absent on purpose: the state of the session and of the Adj-RIB-Out. One message is judged alone.
 
-use std::collections::BTreeSet;
+mod flowspec;
+mod message;
+mod policy;
+mod reader;
+mod refusal;
+
 use std::net::IpAddr;
 
-use tidegate_model::{Community, LargeCommunity, OwnedSpace};
+use tidegate_model::{AddressFamily, Community, Prefix};
 
-/// What may leave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatePolicy {
-    /// Owned and never-touch prefixes.
-    pub space: OwnedSpace,
-    /// Addresses of both ends of every BGP session.
-    pub session_addresses: Vec<IpAddr>,
-    /// TCP ports of BGP sessions.
-    pub session_ports: BTreeSet<u16>,
-    /// A unicast announcement carries at least one of these, or of `blackhole_large`.
-    pub blackhole: BTreeSet<Community>,
-    /// See `blackhole`.
-    pub blackhole_large: BTreeSet<LargeCommunity>,
-    /// A unicast announcement also carries one of these, unless there are none.
-    pub scope: BTreeSet<Community>,
-    /// Shortest IPv4 prefix that may be black-holed.
-    pub least_unicast_ipv4: u8,
-    /// Shortest IPv6 prefix that may be black-holed.
-    pub least_unicast_ipv6: u8,
-    /// Shortest IPv4 destination of a FlowSpec rule.
-    pub least_flowspec_ipv4: u8,
-    /// Shortest IPv6 destination of a FlowSpec rule.
-    pub least_flowspec_ipv6: u8,
-}
-
-impl Default for GatePolicy {
-    /// Owns nothing, so that every announcement is refused.
-    fn default() -> Self {
-        Self {
-            space: OwnedSpace::default(),
-            session_addresses: Vec::new(),
-            session_ports: BTreeSet::from([179]),
-            blackhole: BTreeSet::from([Community::BLACKHOLE]),
-            blackhole_large: BTreeSet::new(),
-            scope: BTreeSet::from([Community::NO_EXPORT, Community::NO_ADVERTISE]),
-            least_unicast_ipv4: 32,
-            least_unicast_ipv6: 128,
-            least_flowspec_ipv4: 24,
-            least_flowspec_ipv6: 48,
-        }
-    }
-}
-
-impl GatePolicy {
-    /// Admits the communities that one peer's black-hole profile puts on its routes.
-    pub fn admit_profile(
-        &mut self,
-        communities: &BTreeSet<Community>,
-        large_communities: &BTreeSet<LargeCommunity>,
-    ) {
-        let _ = (communities, large_communities);
-    }
-}
+use self::flowspec::Rule;
+use self::message::{Announcement, Contents, Reached};
+pub use self::policy::GatePolicy;
+pub use self::refusal::Refusal;
 
 /// Judges messages by a [`GatePolicy`].
 #[derive(Clone, Debug)]
@@ -65,38 +28,164 @@ pub struct Gate {
     policy: GatePolicy,
 }
 
-/// Why a message may not leave.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// Not a BGP message, or not one that the gate understands.
-    #[error("octet {offset}: {why}")]
-    Malformed {
-        /// Where in the message.
-        offset: usize,
-        /// What is wrong there.
-        why: String,
-    },
-}
-
 impl Gate {
-    /// A gate that holds to `policy`.
+    /// A gate that holds to `policy`, as far as that stays within the floors that
+    /// [`GatePolicy`] names.
     #[must_use]
     pub fn new(policy: GatePolicy) -> Self {
-        Self { policy }
+        Self { policy: policy.within_floors() }
     }
 
-    /// The policy.
+    /// The policy that the gate holds to.
     #[must_use]
     pub fn policy(&self) -> &GatePolicy {
         &self.policy
     }
 
-    /// Judges one whole message, marker included.
+    /// Judges one whole message, marker included. OPEN, NOTIFICATION, KEEPALIVE and ROUTE-REFRESH
+    /// pass by their type.
     ///
     /// # Errors
-    /// [`Refusal`] if it must not be sent.
+    /// [`Refusal`] if the message must not be sent.
     pub fn judge(&self, message: &[u8]) -> Result<(), Refusal> {
-        let _ = message;
-        Err(Refusal::Malformed { offset: 0, why: "not understood".to_owned() })
+        match message::decode(message)? {
+            Contents::NoRoutes | Contents::Withdrawal => Ok(()),
+            Contents::Announcement(announcement) => self.judge_announcement(&announcement),
+        }
+    }
+
+    fn judge_announcement(&self, announcement: &Announcement) -> Result<(), Refusal> {
+        for reached in &announcement.reached {
+            match reached {
+                Reached::Unicast(prefix) => self.judge_unicast(*prefix, announcement)?,
+                Reached::FlowSpec(rule) => self.judge_rule(rule, announcement)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_unicast(&self, prefix: Prefix, announcement: &Announcement) -> Result<(), Refusal> {
+        let nlri = || prefix.to_string();
+        let least = match prefix.family() {
+            AddressFamily::Ipv4 => self.policy.least_unicast_ipv4,
+            AddressFamily::Ipv6 => self.policy.least_unicast_ipv6,
+        };
+        self.judge_space(&nlri, prefix, least)?;
+        if let Some(address) = self.session_address_in(prefix) {
+            return Err(Refusal::SessionAddress { nlri: nlri(), address });
+        }
+        judge_next_hop(&nlri, announcement.next_hop)?;
+        if announcement.actions {
+            let what = format!("traffic filtering actions on {prefix}");
+            return Err(Refusal::NotUnderstood { what });
+        }
+        self.judge_communities(&nlri, announcement)
+    }
+
+    /// Owned, specific enough, and off every never-touch prefix.
+    fn judge_space(
+        &self,
+        nlri: &dyn Fn() -> String,
+        destination: Prefix,
+        least: u8,
+    ) -> Result<(), Refusal> {
+        let space = &self.policy.space;
+        if !space.owned.iter().any(|owned| owned.contains(&destination)) {
+            return Err(Refusal::NotOwned { nlri: nlri(), destination });
+        }
+        if destination.length() < least {
+            return Err(Refusal::NotSpecific { nlri: nlri(), length: destination.length(), least });
+        }
+        match space.never_touch.iter().find(|protected| protected.overlaps(&destination)) {
+            Some(protected) => Err(Refusal::NeverTouch { nlri: nlri(), protected: *protected }),
+            None => Ok(()),
+        }
+    }
+
+    fn session_address_in(&self, prefix: Prefix) -> Option<IpAddr> {
+        let mut addresses = self.policy.session_addresses.iter();
+        addresses.find(|address| prefix.contains_address(**address)).copied()
+    }
+
+    /// RFC 7999 §3.2 and §3.3: marked as a blackhole, and kept from spreading.
+    fn judge_communities(
+        &self,
+        nlri: &dyn Fn() -> String,
+        announcement: &Announcement,
+    ) -> Result<(), Refusal> {
+        let policy = &self.policy;
+        let marked = announcement.communities.iter().any(|one| policy.blackhole.contains(one))
+            || announcement
+                .large_communities
+                .iter()
+                .any(|one| policy.blackhole_large.contains(one));
+        if !marked {
+            return Err(Refusal::NoBlackholeCommunity { nlri: nlri() });
+        }
+        let scoped = policy.scope.is_empty()
+            || announcement.communities.iter().any(|one| policy.scope.contains(one));
+        if !scoped {
+            return Err(Refusal::NoScopeCommunity { nlri: nlri() });
+        }
+        Ok(())
+    }
+
+    fn judge_rule(&self, rule: &Rule, announcement: &Announcement) -> Result<(), Refusal> {
+        let nlri = || rule.to_string();
+        let Some(destination) = rule.destination() else {
+            return Err(Refusal::NoDestination { nlri: nlri() });
+        };
+        let least = match rule.family() {
+            AddressFamily::Ipv4 => self.policy.least_flowspec_ipv4,
+            AddressFamily::Ipv6 => self.policy.least_flowspec_ipv6,
+        };
+        self.judge_space(&nlri, destination, least)?;
+        rule.check_possible().map_err(|why| Refusal::Impossible { nlri: nlri(), why })?;
+        if !rule.discriminates() {
+            return Err(Refusal::NoDiscriminator { nlri: nlri() });
+        }
+        if let Some(rate) = announcement.bad_rate {
+            return Err(Refusal::Rate { nlri: nlri(), rate: rate.to_string() });
+        }
+        match self.session_address_in(destination) {
+            Some(address) if rule.may_match_bgp(&self.policy.session_ports) => {
+                Err(Refusal::Session { nlri: nlri(), address })
+            }
+            _ => Ok(()),
+        }
     }
 }
+
+/// Next hops that receivers ignore the route for, or reset the session over.
+fn judge_next_hop(nlri: &dyn Fn() -> String, next_hop: Option<IpAddr>) -> Result<(), Refusal> {
+    let unusable = match next_hop {
+        None => return Err(Refusal::NoNextHop { nlri: nlri() }),
+        Some(IpAddr::V4(address)) => {
+            address.octets().starts_with(&[0])
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address.is_link_local()
+        }
+        Some(IpAddr::V6(address)) => {
+            address.is_unspecified()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some()
+        }
+    };
+    match next_hop {
+        Some(next_hop) if unusable => Err(Refusal::NextHop { nlri: nlri(), next_hop }),
+        _ => Ok(()),
+    }
+}
+
+/// Well-known communities (RFC 1997: 0xffff0000 and up) say how far a route may spread. The one
+/// that says what is done with its traffic is BLACKHOLE.
+fn says_blackhole(community: Community) -> bool {
+    community == Community::BLACKHOLE || community.0 < 0xffff_0000
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,35 @@
-//! Adj-RIB-Out: what one peer should hold, and what it was sent.
+//! Adj-RIB-Out: what one peer should hold, and what it has been sent (RFC 4271 §3.2).
+//!
+//! There is one entry for each NLRI. A command changes the entry; [`AdjRibOut::poll_update`] turns
+//! whatever differs from what the peer holds into messages, so commands that follow each other
+//! faster than the socket drains cost one message. The wanted routes outlive the session: when it
+//! comes back, all of them are sent again.
+//!
+//! ```text
+//!              announce               poll_update
+//!   (absent) ------------> wanted ------------------> wanted, sent
+//!       ^                  |    ^                      |     |
+//!       |  withdraw        |    |     session_lost     |     | withdraw, or refused
+//!       |<-----------------+    +----------------------+     v
+//!       |                 poll_update, session_lost          |
+//!       +--------------------------------------------- withdraw due
+//! ```
+//!
+//! Absent on purpose: time. Nothing here is delayed, so there is no MRAI (RFC 4271 §9.2.1.1): a
+//! withdrawal must not wait.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidegate_model::{CommandId, Nlri, OutcomeKind, Route};
 
-use crate::egress::Gate;
+use crate::convert::{self, EncodeError};
+use crate::egress::{Gate, Refusal};
 use crate::family::Family;
 use crate::parameters::SessionParameters;
+
+/// At most so many pending routes are looked at to fill one message. A message of 4096 octets
+/// holds some 800 IPv4 host routes.
+const PACK_CANDIDATES: usize = 1024;
 
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +68,9 @@ pub struct Sent {
 
 impl Sent {
     /// The answers to give once the message is with the socket: all `Applied`, with its octets.
+    ///
+    /// If the message is lost with the session, the answers of a withdrawal still hold, since the
+    /// peer drops the routes with the session. Those of an announcement come with its resending.
     pub fn answers(&self) -> impl Iterator<Item = Answer> + '_ {
         self.commands.iter().map(|(command, nlri)| Answer {
             command: *command,
@@ -54,10 +80,32 @@ impl Sent {
     }
 }
 
+/// A wanted route.
+#[derive(Clone, Debug)]
+struct Entry {
+    route: Route,
+    /// The last command about it.
+    command: CommandId,
+    /// Whether that command has had any answer.
+    answered: bool,
+    /// Whether the peer holds the NLRI, perhaps with older attributes.
+    sent: bool,
+}
+
 /// The routes of one peer.
 #[derive(Clone, Debug)]
 pub struct AdjRibOut {
-    max_routes: u32,
+    max_routes: usize,
+    established: bool,
+    routes: BTreeMap<Nlri, Entry>,
+    /// Wanted, and not at the peer as wanted. Keys of `routes`.
+    announces: BTreeSet<Nlri>,
+    /// At the peer and not wanted, with the command to answer. Never keys of `routes`. Bounded by
+    /// `max_routes`, since only what was sent gets here and withdrawals are sent first.
+    withdraws: BTreeMap<Nlri, Option<CommandId>>,
+    end_of_rib: BTreeSet<Family>,
+    /// Drained by the caller after each call: one for each command, at most one more for each
+    /// route.
     answers: VecDeque<Answer>,
 }
 
@@ -65,55 +113,298 @@ impl AdjRibOut {
     /// An empty table of at most `max_routes` routes, its session down.
     #[must_use]
     pub fn new(max_routes: u32) -> Self {
-        Self { max_routes, answers: VecDeque::new() }
+        Self {
+            max_routes: usize::try_from(max_routes).unwrap_or(usize::MAX),
+            established: false,
+            routes: BTreeMap::new(),
+            announces: BTreeSet::new(),
+            withdraws: BTreeMap::new(),
+            end_of_rib: BTreeSet::new(),
+            answers: VecDeque::new(),
+        }
     }
 
-    /// Wants `route` at the peer, in place of what the same NLRI had before. A command that this
-    /// one overtakes is never answered.
+    /// Wants `route` at the peer, in place of what the same NLRI had before. An earlier command
+    /// about the same NLRI that has no answer yet gets none any more.
+    ///
+    /// A new NLRI over the limit of the table is answered with `Failed` and not kept.
     pub fn announce(&mut self, command: CommandId, route: Route) {
-        let _ = (command, route, self.max_routes);
+        let nlri = route.nlri.clone();
+        let old = self.routes.get(&nlri);
+        if old.is_none() && self.routes.len() >= self.max_routes {
+            let why = format!("the peer takes at most {} routes", self.max_routes);
+            self.answer(command, nlri, OutcomeKind::Failed { why });
+            return;
+        }
+        let at_peer = old.is_some_and(|entry| entry.sent) || self.withdraws.contains_key(&nlri);
+        let unchanged = old.is_some_and(|entry| entry.sent && entry.route == route)
+            && !self.announces.contains(&nlri);
+        self.withdraws.remove(&nlri);
+        let answered = unchanged || !self.established;
+        let entry = Entry { route, command, answered, sent: at_peer };
+        self.routes.insert(nlri.clone(), entry);
+        if unchanged {
+            self.answer(command, nlri, OutcomeKind::Applied { bytes: Vec::new() });
+            return;
+        }
+        self.announces.insert(nlri.clone());
+        if !self.established {
+            self.answer(command, nlri, session_down());
+        }
     }
 
-    /// Wants `nlri` gone from the peer.
+    /// Wants `nlri` gone from the peer. What the peer does not hold is gone at once.
     pub fn withdraw(&mut self, command: CommandId, nlri: &Nlri) {
-        let _ = (command, nlri);
+        self.announces.remove(nlri);
+        let at_peer = match self.routes.remove(nlri) {
+            Some(entry) => entry.sent,
+            None => self.withdraws.contains_key(nlri),
+        };
+        if at_peer {
+            self.withdraws.insert(nlri.clone(), Some(command));
+        } else {
+            self.answer(command, nlri.clone(), OutcomeKind::Applied { bytes: Vec::new() });
+        }
     }
 
     /// Wants every route gone, as for a planned stop. No command is answered for it.
-    pub fn withdraw_all(&mut self) {}
-
-    /// The next message: withdraws first, then announcements, then End-of-RIB once per negotiated
-    /// family. `None` if there is nothing to send or the session is down.
-    pub fn poll_update(&mut self, parameters: &SessionParameters, gate: &Gate) -> Option<Sent> {
-        let _ = (parameters, gate);
-        None
+    pub fn withdraw_all(&mut self) {
+        self.announces.clear();
+        let routes = std::mem::take(&mut self.routes);
+        let held = routes.into_iter().filter(|(_, entry)| entry.sent);
+        self.withdraws.extend(held.map(|(nlri, _)| (nlri, None)));
     }
 
-    /// Answers other than `Applied`-by-message: pending, rejected, failed, and withdraws of what
-    /// the peer does not hold. Drain it after every other call.
+    /// The next message: withdrawals first, then announcements, then End-of-RIB once for each
+    /// negotiated family. `None` if nothing is due or the session is down.
+    ///
+    /// Routes that the peer has no family for, that cannot be encoded, or that `gate` refuses are
+    /// dropped and answered with `Rejected`; if the peer holds an older form, that is withdrawn.
+    pub fn poll_update(&mut self, parameters: &SessionParameters, gate: &Gate) -> Option<Sent> {
+        if !self.established {
+            return None;
+        }
+        loop {
+            if !self.withdraws.is_empty() {
+                if let Some(sent) = self.next_withdrawal(gate) {
+                    return Some(sent);
+                }
+            } else if !self.announces.is_empty() {
+                if let Some(sent) = self.next_announcement(parameters, gate) {
+                    return Some(sent);
+                }
+            } else {
+                return self.next_end_of_rib(parameters);
+            }
+        }
+    }
+
+    /// The next answer that does not come with a message: pending, rejected, failed, and
+    /// withdrawals of what the peer does not hold. To be drained after every other call.
     pub fn poll_answer(&mut self) -> Option<Answer> {
         self.answers.pop_front()
     }
 
-    /// The session is up: every route is to be sent, then End-of-RIB.
-    pub fn resend_all(&mut self) {}
+    /// The session is up: every route is due, then End-of-RIB.
+    pub fn resend_all(&mut self) {
+        self.established = true;
+        self.announces = self.routes.keys().cloned().collect();
+        self.end_of_rib = Family::ALL.into();
+    }
 
     /// The peer asks for `family` again (RFC 2918).
     pub fn resend_family(&mut self, family: Family) {
-        let _ = family;
+        let routes = self.routes.keys().filter(|nlri| Family::of(nlri) == family).cloned();
+        self.announces.extend(routes);
     }
 
-    /// The session is down: the peer holds nothing of ours any more. The wanted routes stay.
-    pub fn session_lost(&mut self) {}
+    /// The session is down: the peer holds nothing of ours any more. The wanted routes stay;
+    /// withdrawals that were due are done.
+    pub fn session_lost(&mut self) {
+        self.established = false;
+        self.end_of_rib.clear();
+        for (nlri, command) in std::mem::take(&mut self.withdraws) {
+            if let Some(command) = command {
+                self.answer(command, nlri, OutcomeKind::Applied { bytes: Vec::new() });
+            }
+        }
+        for (nlri, entry) in &mut self.routes {
+            entry.sent = false;
+            if !entry.answered {
+                entry.answered = true;
+                let (command, nlri) = (entry.command, nlri.clone());
+                self.answers.push_back(Answer { command, nlri, kind: session_down() });
+            }
+        }
+        self.announces = self.routes.keys().cloned().collect();
+    }
 
     /// The wanted routes, in order of their NLRI.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
-        std::iter::empty()
+        self.routes.values().map(|entry| &entry.route)
     }
 
-    /// Whether nothing waits to be sent.
+    /// How many routes the peer holds of ours, as far as messages were handed out.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.withdraws.len() + self.routes.values().filter(|entry| entry.sent).count()
+    }
+
+    /// Whether nothing waits to be sent on the session as it is now.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        true
+        !self.established
+            || self.withdraws.is_empty() && self.announces.is_empty() && self.end_of_rib.is_empty()
+    }
+
+    fn answer(&mut self, command: CommandId, nlri: Nlri, kind: OutcomeKind) {
+        self.answers.push_back(Answer { command, nlri, kind });
+    }
+
+    fn next_withdrawal(&mut self, gate: &Gate) -> Option<Sent> {
+        let family = Family::of(self.withdraws.keys().next()?);
+        let due: Vec<&Nlri> = self
+            .withdraws
+            .keys()
+            .take(PACK_CANDIDATES)
+            .take_while(|nlri| Family::of(nlri) == family)
+            .collect();
+        let (message, nlris) = match withdrawal(&due, gate) {
+            Ok(packed) => packed,
+            Err(why) => {
+                // What was announced can be withdrawn, so this is out of reach; were it not, only
+                // the end of the session would clear the route.
+                let (nlri, command) = self.withdraws.pop_first()?;
+                if let Some(command) = command {
+                    self.answer(command, nlri, OutcomeKind::Failed { why: why.to_string() });
+                }
+                return None;
+            }
+        };
+        let mut commands = Vec::new();
+        for nlri in &nlris {
+            if let Some(Some(command)) = self.withdraws.remove(nlri) {
+                commands.push((command, nlri.clone()));
+            }
+        }
+        Some(Sent { message, kind: SentKind::Withdraw, nlris, commands })
+    }
+
+    /// A message with the first announcement that is due and others that share its attributes.
+    /// `None` if routes were rejected instead.
+    fn next_announcement(&mut self, parameters: &SessionParameters, gate: &Gate) -> Option<Sent> {
+        let nlri = self.announces.first()?.clone();
+        let family = Family::of(&nlri);
+        let first = match self.routes.get(&nlri) {
+            Some(entry) if parameters.families.contains(&family) => &entry.route,
+            _ => {
+                self.reject(&nlri, format!("peer did not negotiate {family}"));
+                return None;
+            }
+        };
+        let due: Vec<&Route> = self
+            .announces
+            .iter()
+            .take(PACK_CANDIDATES)
+            .take_while(|nlri| Family::of(nlri) == family)
+            .filter_map(|nlri| self.routes.get(nlri).map(|entry| &entry.route))
+            .filter(|route| convert::same_attributes(first, route))
+            .collect();
+        match announcement(parameters, &due, gate) {
+            Ok((message, nlris)) => return Some(self.announced(message, nlris)),
+            Err(why) if due.len() == 1 => {
+                self.reject(&nlri, why.to_string());
+                return None;
+            }
+            Err(_) => {}
+        }
+        // One of them is at fault: judge each alone, so that the others still go.
+        let mut refused = Vec::new();
+        for route in &due {
+            if let Err(why) = announcement(parameters, &[route], gate) {
+                refused.push((route.nlri.clone(), why.to_string()));
+            }
+        }
+        if refused.is_empty() {
+            // Fit alone and unfit together: out of reach, but then they go one by one.
+            let (message, nlris) = announcement(parameters, &[first], gate).ok()?;
+            return Some(self.announced(message, nlris));
+        }
+        for (nlri, why) in refused {
+            self.reject(&nlri, why);
+        }
+        None
+    }
+
+    fn announced(&mut self, message: Vec<u8>, nlris: Vec<Nlri>) -> Sent {
+        let mut commands = Vec::with_capacity(nlris.len());
+        for nlri in &nlris {
+            self.announces.remove(nlri);
+            if let Some(entry) = self.routes.get_mut(nlri) {
+                entry.sent = true;
+                entry.answered = true;
+                commands.push((entry.command, nlri.clone()));
+            }
+        }
+        Sent { message, kind: SentKind::Announce, nlris, commands }
+    }
+
+    /// Drops a route that may not or cannot be sent, and takes an older form of it back.
+    fn reject(&mut self, nlri: &Nlri, why: String) {
+        self.announces.remove(nlri);
+        if let Some(entry) = self.routes.remove(nlri) {
+            if entry.sent {
+                self.withdraws.insert(nlri.clone(), None);
+            }
+            self.answer(entry.command, nlri.clone(), OutcomeKind::Rejected { why });
+        }
+    }
+
+    fn next_end_of_rib(&mut self, parameters: &SessionParameters) -> Option<Sent> {
+        while let Some(family) = self.end_of_rib.pop_first() {
+            if parameters.families.contains(&family) {
+                return Some(Sent {
+                    message: convert::encode_end_of_rib(family),
+                    kind: SentKind::EndOfRib(family),
+                    nlris: Vec::new(),
+                    commands: Vec::new(),
+                });
+            }
+        }
+        None
     }
 }
+
+fn session_down() -> OutcomeKind {
+    OutcomeKind::Pending { why: "the session is down".to_owned() }
+}
+
+/// Why a route does not become a message.
+#[derive(Debug, thiserror::Error)]
+enum Unsendable {
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error("egress gate: {0}")]
+    Gate(#[from] Refusal),
+}
+
+/// A message that announces the first of `due`, and which of them it carries.
+fn announcement(
+    parameters: &SessionParameters,
+    due: &[&Route],
+    gate: &Gate,
+) -> Result<(Vec<u8>, Vec<Nlri>), Unsendable> {
+    let packed = convert::encode_announce(parameters, due)?;
+    gate.judge(&packed.message)?;
+    Ok((packed.message, due.iter().take(packed.taken).map(|route| route.nlri.clone()).collect()))
+}
+
+/// A message that withdraws the first of `due`, and which of them it carries.
+fn withdrawal(due: &[&Nlri], gate: &Gate) -> Result<(Vec<u8>, Vec<Nlri>), Unsendable> {
+    let packed = convert::encode_withdraw(due)?;
+    gate.judge(&packed.message)?;
+    Ok((packed.message, due.iter().take(packed.taken).map(|nlri| (*nlri).clone()).collect()))
+}
+
+#[cfg(test)]
+mod tests;
