@@ -1,6 +1,6 @@
 //! The laboratory itself: namespaces, links, processes, and what is read from BIRD, with a second
 //! BIRD in the place of tidegate.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise too")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may stop at a surprise too")]
 
 use std::fs;
 use std::path::Path;
