@@ -68,7 +68,7 @@ impl Policy {
 /// Our side of every BGP session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpeakerIdentity {
-    /// Our AS number. Never reserved (RFC 7607, RFC 7300, RFC 6793 §9).
+    /// Our AS number. Never a reserved one (RFC 7607, RFC 7300, RFC 6793 §9).
     pub asn: u32,
     /// BGP identifier, never zero (RFC 6286 §2.1).
     pub router_id: Ipv4Addr,

@@ -42,22 +42,22 @@ pub fn load(directory: &Path) -> Result<Policy, Report> {
 /// # Errors
 /// A [`Report`] of everything that is wrong, in the order of the text.
 pub fn resolve(directory: &str, files: &[PolicyFile]) -> Result<Policy, Report> {
-    read(directory, files, Collector::new())
+    let collector = Collector::new();
+    let policy = read(directory, files, &collector);
+    collector.finish(policy)
 }
 
-fn read(directory: &str, files: &[PolicyFile], collector: Collector) -> Result<Policy, Report> {
+fn read(directory: &str, files: &[PolicyFile], collector: &Collector) -> Option<Policy> {
     let sources: Vec<Arc<Source>> =
-        files.iter().filter_map(|file| decode(file, &collector)).collect();
+        files.iter().filter_map(|file| decode(file, collector)).collect();
     let documents: Vec<Document<'_>> =
-        sources.iter().filter_map(|source| Document::parse(source, &collector)).collect();
+        sources.iter().filter_map(|source| Document::parse(source, collector)).collect();
     let mut draft = Draft::default();
     for document in &documents {
-        draft.read(&document.root(&collector));
+        draft.read(&document.root(collector));
     }
     let well_formed = documents.len() == files.len();
-    let policy = if well_formed { draft.check(directory, &collector) } else { None };
-    drop(documents);
-    collector.finish(policy)
+    if well_formed { draft.check(directory, collector) } else { None }
 }
 
 fn decode(file: &PolicyFile, collector: &Collector) -> Option<Arc<Source>> {

@@ -52,9 +52,8 @@ impl<'a> Speaker<'a> {
 
 /// An AS number that a speaker may have.
 pub(super) fn as_number(value: &Value<'_>) -> Option<u32> {
-    let number = value.integer(0..=u32::MAX)?;
+    let number = value.integer(1..=u32::MAX)?;
     let why = match number {
-        0 => "RFC 7607",
         23_456 => "AS_TRANS, RFC 6793 §9",
         65_535 | u32::MAX => "RFC 7300",
         _ => return Some(number),
@@ -117,9 +116,9 @@ impl<'a> Owned<'a> {
         list.whole.then(|| list.prefixes().collect())
     }
 
-    /// Which address families are owned.
+    /// Which address families are owned; none if some prefix could not be read.
     pub(super) fn families(&self) -> BTreeSet<AddressFamily> {
-        self.prefixes.iter().flat_map(PrefixList::prefixes).map(|prefix| prefix.family()).collect()
+        self.known().into_iter().flatten().map(|prefix| prefix.family()).collect()
     }
 
     pub(super) fn check(&self) {

@@ -33,17 +33,14 @@ pub(super) struct Responses<'a> {
 /// A response as far as it could be read.
 struct DraftResponse<'a> {
     name: Option<(&'a str, Value<'a>)>,
+    /// Groups that the condition names.
+    groups: Vec<(&'a str, Value<'a>)>,
     /// `None` if faulty.
-    matcher: Option<DraftMatcher<'a>>,
+    matcher: Option<Matcher>,
     action: Option<(ResponseAction, Value<'a>)>,
     /// `Some(None)` is every peer.
     peers: Option<Option<Vec<(&'a str, Value<'a>)>>>,
     lifetime: Option<(Duration, Duration)>,
-}
-
-struct DraftMatcher<'a> {
-    matcher: Matcher,
-    groups: Vec<(&'a str, Value<'a>)>,
 }
 
 impl<'a> Responses<'a> {
@@ -98,7 +95,7 @@ impl<'a> Responses<'a> {
             let earlier = self.responses.iter().take(index).find_map(|earlier| {
                 let wide = earlier.matcher.as_ref()?;
                 let (name, value) = earlier.name.as_ref()?;
-                wide.matcher.covers(&narrow.matcher).then_some((name, value))
+                wide.covers(narrow).then_some((name, value))
             });
             if let Some((earlier, place)) = earlier {
                 let message = format!(
@@ -118,10 +115,10 @@ impl<'a> DraftResponse<'a> {
     fn read(table: &Table<'a>) -> Self {
         let named = table.required("name", "\"filter-floods\"");
         let named = named.and_then(|value| Some((name(&value)?, value)));
-        let when = table.optional("when", "{ severity = \"high\" }");
-        let matcher = match when {
-            Some(value) => value.table().and_then(|table| DraftMatcher::read(&table)),
-            None => Some(DraftMatcher { matcher: Matcher::default(), groups: Vec::new() }),
+        let mut groups = Vec::new();
+        let matcher = match table.optional("when", "{ severity = \"high\" }") {
+            Some(value) => value.table().and_then(|table| condition(&table, &mut groups)),
+            None => Some(Matcher::default()),
         };
         let action = table.required("action", "\"flowspec\"");
         let filter = table.optional("filter", "\"discard\"");
@@ -136,11 +133,11 @@ impl<'a> DraftResponse<'a> {
             None => Some((DEFAULT_MIN_LIFETIME, DEFAULT_MAX_LIFETIME)),
         };
         table.finish();
-        Self { name: named, matcher, action, peers, lifetime }
+        Self { name: named, groups, matcher, action, peers, lifetime }
     }
 
     fn check_groups(&self, known: &BTreeSet<&str>) {
-        for (name, value) in self.matcher.iter().flat_map(|matcher| &matcher.groups) {
+        for (name, value) in &self.groups {
             if !known.contains(name) {
                 let help = instead_of(name, known.iter().copied());
                 value.error(format!("there is no group `{name}`"), help);
@@ -154,10 +151,9 @@ impl<'a> DraftResponse<'a> {
         all: &Peers<'a>,
         owned: &BTreeSet<AddressFamily>,
     ) -> Option<Vec<String>> {
-        let (action, value) = self.action.as_ref()?;
         let chosen = self.peers.as_ref()?;
-        let usable: BTreeSet<Family> =
-            owned.iter().filter_map(|family| action.family(*family)).collect();
+        let known = chosen.as_ref().is_none_or(|chosen| check_known(chosen, all));
+        let (action, value) = self.action.as_ref()?;
         if action.family(AddressFamily::Ipv4).is_none() {
             for (_, value) in chosen.iter().flatten().take(1) {
                 let message = format!("the action `{}` needs no peers", action.name());
@@ -167,11 +163,14 @@ impl<'a> DraftResponse<'a> {
         }
         if all.drafts().is_empty() && chosen.is_none() {
             let message = format!("the action `{}` needs a peer, and there is none", action.name());
-            value.error(message, "add a table `[[peers]]` with `name`, `address` and `as`, or write `action = \"observe\"`");
+            let help = "add a table `[[peers]]` with `name`, `address` and `as`, or write `action = \"observe\"`";
+            value.error(message, help);
             return None;
         }
+        let usable = owned.iter().filter_map(|family| action.family(*family)).collect();
         match chosen {
-            Some(chosen) => named_peers(chosen, all, *action, &usable),
+            Some(chosen) if known => named_peers(chosen, all, *action, &usable),
+            Some(_) => None,
             None => every_peer(value, all, *action, &usable),
         }
     }
@@ -180,7 +179,7 @@ impl<'a> DraftResponse<'a> {
         let (min_lifetime, max_lifetime) = self.lifetime?;
         Some(Response {
             name: self.name.as_ref()?.0.to_owned(),
-            matcher: self.matcher.as_ref()?.matcher.clone(),
+            matcher: self.matcher.clone()?,
             action: self.action.as_ref()?.0,
             peers: peers?,
             min_lifetime,
@@ -199,31 +198,38 @@ fn wanted(usable: &BTreeSet<Family>) -> String {
     names.join(" or ")
 }
 
+/// Reports every name that is no peer's.
+fn check_known(chosen: &[(&str, Value<'_>)], all: &Peers<'_>) -> bool {
+    let mut known = true;
+    for (name, value) in chosen {
+        let names = || all.drafts().iter().filter_map(DraftPeer::name);
+        if all.all_named() && !names().any(|each| each == *name) {
+            value.error(format!("there is no peer `{name}`"), instead_of(name, names()));
+            known = false;
+        }
+    }
+    known
+}
+
+/// The named peers, each once; one that cannot carry the action is reported.
 fn named_peers(
     chosen: &[(&str, Value<'_>)],
     all: &Peers<'_>,
     action: ResponseAction,
     usable: &BTreeSet<Family>,
 ) -> Option<Vec<String>> {
-    let mut names = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     let mut whole = true;
     for (name, value) in chosen {
         let peer = all.drafts().iter().find(|peer| peer.name() == Some(*name));
-        match peer {
-            None if all.all_named() => {
-                let help = instead_of(name, all.drafts().iter().filter_map(DraftPeer::name));
-                value.error(format!("there is no peer `{name}`"), help);
-                whole = false;
-            }
-            Some(peer) if !usable.is_empty() && !carries(peer, usable) => {
-                let message =
-                    format!("the peer `{name}` has no family for the action `{}`", action.name());
-                let help = format!("add {} to its `families`, or remove it here", wanted(usable));
-                value.error(message, help);
-                whole = false;
-            }
-            _ if names.iter().any(|known| known == name) => {}
-            _ => names.push((*name).to_owned()),
+        if peer.is_some_and(|peer| !usable.is_empty() && !carries(peer, usable)) {
+            let message =
+                format!("the peer `{name}` has no family for the action `{}`", action.name());
+            let help = format!("add {} to its `families`, or remove it here", wanted(usable));
+            value.error(message, help);
+            whole = false;
+        } else if !names.iter().any(|known| known == name) {
+            names.push((*name).to_owned());
         }
     }
     whole.then_some(names)
@@ -267,34 +273,37 @@ fn names<'a>(
     read.into_iter().collect()
 }
 
-impl<'a> DraftMatcher<'a> {
-    fn read(table: &Table<'a>) -> Option<Self> {
-        let severity =
-            table.optional("severity", "\"high\"").map_or(Some(Severity::Low), |value| {
-                value.choice("a severity", &words(&Severity::ALL, Severity::name))
-            });
-        let confidence = table
-            .optional("confidence", "0.9")
-            .map_or(Some(0.0), |value| value.float(0.0..=1.0))
-            .map(Confidence::new);
-        let vectors = table
-            .optional("vectors", "[\"syn-flood\", \"*-amplification\"]")
-            .map_or(Some(Vec::new()), |value| vectors(&value));
-        let groups = table
-            .optional("groups", "[\"web\"]")
-            .map_or(Some(Vec::new()), |value| names(&value, "\"web\"", "every group"));
-        table.finish();
-        let groups = groups?;
-        let distinct: BTreeSet<&str> = groups.iter().map(|(name, _)| *name).collect();
-        let matcher = Matcher {
-            groups: distinct.into_iter().map(str::to_owned).collect(),
-            vectors: vectors?,
-            severity: severity?,
-            confidence: confidence?,
-        };
-        Some(Self { matcher, groups })
-    }
+/// `when`. The groups are kept with their places even if something else is faulty.
+fn condition<'a>(
+    table: &Table<'a>,
+    named_groups: &mut Vec<(&'a str, Value<'a>)>,
+) -> Option<Matcher> {
+    let severity = table.optional("severity", "\"high\"").map_or(Some(Severity::Low), |value| {
+        value.choice("a severity", &words(&Severity::ALL, Severity::name))
+    });
+    let confidence = table
+        .optional("confidence", "0.9")
+        .map_or(Some(0.0), |value| value.float(0.0..=1.0))
+        .map(Confidence::new);
+    let vectors = table
+        .optional("vectors", "[\"syn-flood\", \"*-amplification\"]")
+        .map_or(Some(Vec::new()), |value| vectors(&value));
+    let groups = table
+        .optional("groups", "[\"web\"]")
+        .map_or(Some(Vec::new()), |value| names(&value, "\"web\"", "every group"));
+    table.finish();
+    named_groups.extend(groups.iter().flatten().cloned());
+    let distinct: BTreeSet<&str> = groups?.iter().map(|(name, _)| *name).collect();
+    Some(Matcher {
+        groups: distinct.into_iter().map(str::to_owned).collect(),
+        vectors: vectors?,
+        severity: severity?,
+        confidence: confidence?,
+    })
 }
+
+/// Wildcards that are worth suggesting.
+const WILDCARDS: [&str; 3] = ["*-flood", "*-amplification", "*"];
 
 /// Vectors and wildcards, expanded, sorted; empty for all of them.
 fn vectors(value: &Value<'_>) -> Option<Vec<AttackVector>> {
@@ -306,7 +315,12 @@ fn vectors(value: &Value<'_>) -> Option<Vec<AttackVector>> {
         let matching = known.iter().filter(|(name, _)| matches_pattern(pattern, name));
         let matching: Vec<AttackVector> = matching.map(|(_, vector)| *vector).collect();
         if matching.is_empty() {
-            let help = instead_of(pattern, known.iter().map(|(name, _)| name.as_str()));
+            let names = known.iter().map(|(name, _)| name.as_str());
+            let help = if pattern.contains('*') {
+                instead_of(pattern, WILDCARDS)
+            } else {
+                instead_of(pattern, names)
+            };
             item.error(format!("`{pattern}` is not an attack vector"), help);
             whole = false;
         }
@@ -347,7 +361,7 @@ fn action_of(value: &Value<'_>, filter: Option<&Value<'_>>) -> Option<ResponseAc
         (Kind::Filtering(make), _) => Some(make(filter_action?)),
         (Kind::Plain(action), None) => Some(action),
         (Kind::Plain(action), Some(filter)) => {
-            let message = format!("`filter` says nothing to the action `{}`", action.name());
+            let message = format!("the action `{}` takes no `filter`", action.name());
             let help = match action {
                 ResponseAction::Rtbh => {
                     "remove it: a blackhole discards everything; or write `action = \"flowspec\"`"

@@ -37,7 +37,7 @@ pub use duration::{ParseDurationError, parse_duration, show_duration};
 pub use reader::{Collector, Document, Table};
 pub(crate) use source::printable;
 pub use source::{Location, NotUtf8, Source};
-pub use suggest::{instead_of, nearest};
+pub use suggest::{instead_of, meant_by};
 pub use value::Value;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::source::Source;
-use super::suggest::instead_of;
+use super::suggest::{instead_of, meant_by};
 use super::value::Value;
 use crate::report::{Diagnostic, Report};
 
@@ -52,16 +52,19 @@ impl Collector {
     /// The value if nothing is wrong.
     ///
     /// # Errors
-    /// The sorted [`Report`] if anything is.
+    /// The sorted [`Report`] if anything is. It is never empty.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Report> {
         let mut report = self.report.into_inner();
         match value {
-            Some(value) if report.is_empty() => Ok(value),
-            _ => {
-                report.sort();
-                Err(report)
+            Some(value) if report.is_empty() => return Ok(value),
+            None if report.is_empty() => {
+                // A caller that gave up without saying why; the user must still hear something.
+                let help = "compare it with the example in the documentation";
+                report.push(Diagnostic::about("configuration", "something is missing", help));
             }
+            _ => report.sort(),
         }
+        Err(report)
     }
 }
 
@@ -104,6 +107,7 @@ impl<'s> Document<'s> {
             entries: self.root.get_ref(),
             span: 0..0,
             read: RefCell::default(),
+            missing: RefCell::default(),
         }
     }
 }
@@ -115,8 +119,8 @@ fn explain_syntax(message: &str) -> (String, String) {
         return ("this key is given twice in one table".to_owned(), help.to_owned());
     }
     match message.split_once(", expected ") {
-        Some(("string values must be quoted", _)) => (
-            "a value is missing here, or a text without quotes".to_owned(),
+        Some(("string values must be quoted" | "invalid boolean", _)) => (
+            "a value is missing here, or it is a text without quotes".to_owned(),
             "write text in double quotes: `key = \"value\"`".to_owned(),
         ),
         Some((what, "nothing")) => {
@@ -142,6 +146,8 @@ pub struct Table<'a> {
     span: Range<usize>,
     /// Keys that were asked for.
     read: RefCell<BTreeSet<&'static str>>,
+    /// Keys that must be there and are not, each with its example.
+    missing: RefCell<Vec<(&'static str, &'static str)>>,
 }
 
 impl<'a> Table<'a> {
@@ -153,6 +159,7 @@ impl<'a> Table<'a> {
             entries,
             span: value.span(),
             read: RefCell::default(),
+            missing: RefCell::default(),
         }
     }
 
@@ -181,16 +188,12 @@ impl<'a> Table<'a> {
         Some(self.value(name, value, example))
     }
 
-    /// The value of `key`; its absence is reported at the header of the table.
+    /// The value of `key`; [`Table::finish`] reports its absence.
     #[must_use]
     pub fn required(&self, key: &'static str, example: &'static str) -> Option<Value<'a>> {
         let value = self.optional(key, example);
         if value.is_none() {
-            let message = match self.name() {
-                "" => format!("`{key}` is missing"),
-                name => format!("`{name}` has no `{key}`"),
-            };
-            self.error(message, format!("add `{key} = {example}`"));
+            self.missing.borrow_mut().push((key, example));
         }
         value
     }
@@ -219,20 +222,34 @@ impl<'a> Table<'a> {
         self.collector.push(Diagnostic::at(self.source, self.span.clone(), message, help));
     }
 
-    /// Reports every key that was not asked for. To be called when everything has been read.
+    /// Reports every key that was not asked for, and every required one that is not there unless
+    /// an unknown one seems to be meant for it. To be called when everything has been asked for.
     pub fn finish(&self) {
         let read = self.read.borrow();
+        let known: Vec<&str> = read.iter().copied().collect();
+        let mut meant = BTreeSet::new();
         for (key, _) in self.entries.iter() {
             let name: &str = key.get_ref();
             if read.contains(name) {
                 continue;
             }
+            meant.extend(meant_by(name, &known));
             let message = match self.name() {
                 "" => format!("`{name}` is not known at the top of a file"),
                 table => format!("`{name}` is not known in `{table}`"),
             };
-            let help = instead_of(name, read.iter().copied());
+            let help = instead_of(name, known.iter().copied());
             self.collector.push(Diagnostic::at(self.source, key.span(), message, help));
+        }
+        for (key, example) in self.missing.borrow().iter() {
+            if meant.contains(key) {
+                continue;
+            }
+            let message = match self.name() {
+                "" => format!("`{key}` is missing"),
+                table => format!("`{table}` has no `{key}`"),
+            };
+            self.error(message, format!("add `{key} = {example}`"));
         }
     }
 }

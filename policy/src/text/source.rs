@@ -105,7 +105,8 @@ impl Source {
         let start = line.checked_sub(1).and_then(|index| self.line_starts.get(index));
         let start = start.copied().unwrap_or(self.text.len());
         let rest = self.text.get(start..).unwrap_or_default();
-        rest.split('\n').next().unwrap_or_default().trim_end_matches('\r')
+        let line = rest.split('\n').next().unwrap_or_default();
+        line.strip_suffix('\r').unwrap_or(line)
     }
 }
 
@@ -113,23 +114,26 @@ impl Source {
 /// spans stay true. Line ends and tabs stay.
 #[must_use]
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_hostile) {
+    let hostile = |index: usize, character: char| match character {
+        '\n' | '\t' => false,
+        // Alone it goes back to the start of the line, and what follows hides what was there.
+        '\r' => text.as_bytes().get(index + 1) != Some(&b'\n'),
+        // These turn the direction of writing, or end lines in some terminals.
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        _ => character.is_control(),
+    };
+    if !text.char_indices().any(|(index, character)| hostile(index, character)) {
         return Cow::Borrowed(text);
     }
-    let replaced =
-        text.chars().map(|character| match (is_hostile(character), character.len_utf8()) {
+    let replaced = text.char_indices().map(|(index, character)| {
+        match (hostile(index, character), character.len_utf8()) {
             (false, _) => character,
             (true, 1) => '?',
             (true, 2) => '\u{b7}',
             (true, _) => '\u{fffd}',
-        });
+        }
+    });
     Cow::Owned(replaced.collect())
-}
-
-/// Control characters, and those that turn the direction of writing.
-fn is_hostile(character: char) -> bool {
-    (character.is_control() && !matches!(character, '\n' | '\r' | '\t'))
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -158,9 +162,9 @@ mod tests {
 
     #[test]
     fn terminals_are_not_commanded() {
-        let hostile = "a\u{1b}[2J\u{9b}b\u{202e}\tc\n";
+        let hostile = "a\u{1b}[2J\u{9b}b\u{202e}\tc\rd\r\n";
         let shown = printable(hostile);
-        assert_eq!(shown, "a?[2J\u{b7}b\u{fffd}\tc\n");
+        assert_eq!(shown, "a?[2J\u{b7}b\u{fffd}\tc?d\r\n");
         assert_eq!(shown.len(), hostile.len());
     }
 }

@@ -10,12 +10,14 @@ const MAX_LISTED: usize = 12;
 #[must_use]
 pub fn instead_of<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    if let Some(near) = nearest(word, &known) {
-        return format!("did you mean `{near}`?");
+    let meant = meant_by(word, &known);
+    if let [only] = meant.as_slice() {
+        return format!("did you mean `{only}`?");
     }
+    let offered = if meant.is_empty() { &known } else { &meant };
     let listed: Vec<String> =
-        known.iter().take(MAX_LISTED).map(|name| format!("`{name}`")).collect();
-    let rest = known.len() - listed.len();
+        offered.iter().take(MAX_LISTED).map(|name| format!("`{name}`")).collect();
+    let rest = offered.len() - listed.len();
     match (listed.split_last(), rest) {
         (None, _) => "nothing is known by that kind of name; define it or leave it out".to_owned(),
         (Some((only, [])), _) => format!("write {only}"),
@@ -24,18 +26,27 @@ pub fn instead_of<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> S
     }
 }
 
-/// The known word that is near enough to `word` to have been meant; the first of the nearest.
+/// The known words that may have been meant: the nearest one, or else all that begin with `word`.
 #[must_use]
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let word: Vec<char> = word.to_lowercase().chars().collect();
+pub fn meant_by<'a>(word: &str, known: &[&'a str]) -> Vec<&'a str> {
+    if let Some(near) = nearest(word, known) {
+        return vec![near];
+    }
+    let begins = |name: &&&str| word.len() >= 2 && name.starts_with(word);
+    known.iter().filter(begins).copied().collect()
+}
+
+/// The known word that is near enough to `word` to be it mistyped; the first of the nearest.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let word: Vec<char> = word.to_lowercase().chars().take(MAX_COMPARED + 1).collect();
     if word.len() > MAX_COMPARED {
         return None;
     }
     let near = known.iter().filter_map(|name| {
         let candidate: Vec<char> = name.to_lowercase().chars().take(MAX_COMPARED).collect();
         let distance = distance(&word, &candidate);
-        (distance <= word.len().max(candidate.len()).div_ceil(3).min(4))
-            .then_some((distance, *name))
+        let allowed = word.len().max(candidate.len()).div_ceil(3).min(4);
+        (distance <= allowed).then_some((distance, *name))
     });
     near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
@@ -98,6 +109,12 @@ mod tests {
         );
         assert_eq!(instead_of("zzzzzz", ["low"]), "write `low`");
         assert!(instead_of("zzzzzz", []).contains("define it"));
+        let families = ["ipv4-unicast", "ipv6-unicast", "ipv4-flowspec"];
+        assert_eq!(instead_of("ipv4", families), "write one of `ipv4-unicast` or `ipv4-flowspec`");
+        assert_eq!(
+            instead_of("ntp", ["ntp-amplification", "x"]),
+            "did you mean `ntp-amplification`?"
+        );
         let many: Vec<String> = (0..20).map(|number| format!("name-{number}")).collect();
         assert!(instead_of("z", many.iter().map(String::as_str)).ends_with("or 8 others"));
     }
