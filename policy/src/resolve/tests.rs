@@ -4,6 +4,7 @@
 mod mistakes;
 mod properties;
 mod right;
+mod tables;
 
 use super::{PolicyFile, resolve};
 use crate::policy::Policy;
@@ -38,4 +39,10 @@ fn beside_least(text: &str) -> Result<Policy, Report> {
 /// What is said about `text` beside [`LEAST`].
 fn mistakes_in(text: &str) -> String {
     beside_least(text).expect_err("the text is wrong").to_string()
+}
+
+/// What is said about several files.
+fn said(files: &[(&str, &str)]) -> String {
+    let files: Vec<_> = files.iter().map(|(name, text)| file(name, *text)).collect();
+    resolve("policy", &files).expect_err("the policy is wrong").to_string()
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Source`] is parsed into a [`Document`]; its [`Table`]s yield [`Value`]s, whose getters
 //! return `None` after having reported what is wrong to the [`Collector`]. So a caller reads on
-//! after a mistake, and at the end [`Collector::finish`] gives either the value or the [`Report`]
+//! after a mistake, and at the end [`Collector::finish`] gives either the value or the [`crate::Report`]
 //! of everything that was found:
 //!
 //! ```

@@ -26,7 +26,8 @@ pub struct Location {
 }
 
 /// Why bytes are no source text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the byte 0x{byte:02x} in line {} is not UTF-8", valid.line_starts.len())]
 pub struct NotUtf8 {
     /// The text up to the first byte that is not UTF-8.
     pub valid: Source,
@@ -158,6 +159,14 @@ mod tests {
         assert_eq!(source.line(1), "é = 1");
         assert_eq!(source.line(2), "b = 2");
         assert_eq!((source.line(3), source.line(4), source.line(0)), ("", "", ""));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_placed() {
+        let error = Source::from_bytes("a", b"a = 1\nb = \xff").expect_err("not UTF-8");
+        assert_eq!(error.to_string(), "the byte 0xff in line 2 is not UTF-8");
+        assert_eq!(error.valid.text(), "a = 1\nb = ");
+        assert_eq!(Source::from_bytes("a", b"a = 1").expect("text").text(), "a = 1");
     }
 
     #[test]
