@@ -1,10 +1,12 @@
 //! What the tests against real routers are made of.
 //!
-//! Purpose: a generator of attack and benign traffic ([`traffic`]), and a laboratory of network
-//! namespaces in which a real tidegate speaks to real routers ([`lab`]).
+//! Purpose: a generator of attack and benign traffic ([`traffic`]), a laboratory of network
+//! namespaces in which a real tidegate speaks to real routers ([`lab`]), and the demonstration that
+//! joins them ([`demo`]).
 //!
 //! Absent on purpose: anything that the daemon itself needs. Nothing here is shipped, and the
 //! generator knows the protocols from their specifications, never from the detector's tables.
 
+pub mod demo;
 pub mod lab;
 pub mod traffic;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate_interop_tests::traffic;
+use tidegate_interop_tests::{demo, traffic};
 
 /// Traffic, demonstration and measurements around the tidegate daemon.
 #[derive(Debug, Parser)]
@@ -17,10 +17,12 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Traffic(traffic::command::Arguments),
+    Demo(demo::Arguments),
 }
 
 fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Traffic(arguments) => traffic::command::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
     }
 }

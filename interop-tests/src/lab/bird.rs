@@ -96,6 +96,7 @@ protocol bgp {SESSION} {{
 pub struct Bird {
     process: Process,
     control: Control,
+    version: String,
 }
 
 impl Bird {
@@ -113,11 +114,12 @@ impl Bird {
         command.arg("-f").arg("-c").arg(&file).arg("-s").arg(&socket);
         command.arg("-P").arg(namespace.directory().join(format!("{name}.pid")));
         let mut process = namespace.spawn(name, command)?;
-        let control = until("BIRD's control socket", START_LIMIT, || {
+        let (control, version) = until("BIRD's control socket", START_LIMIT, || {
             process.expect_running()?;
-            if socket.exists() { Control::connect(&socket).map(Some) } else { Ok(None) }
+            // Before it listens there is no socket, or one that refuses.
+            Ok(Control::connect(&socket).ok())
         })?;
-        Ok(Self { process, control })
+        Ok(Self { process, control, version })
     }
 
     /// Everything that the neighbor announced, as BIRD holds it now, over all four tables.
@@ -166,6 +168,12 @@ impl Bird {
             let routes = self.routes()?;
             Ok(predicate(&routes).then_some(routes))
         })
+    }
+
+    /// `BIRD 2.0.12`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// The process, for its logs.
@@ -303,12 +311,13 @@ struct Control {
 }
 
 impl Control {
-    fn connect(path: &Path) -> Result<Self, LabError> {
+    /// The connection, and the version that the greeting names.
+    fn connect(path: &Path) -> Result<(Self, String), LabError> {
         let stream = UnixStream::connect(path).map_err(LabError::file(path))?;
         stream.set_read_timeout(Some(ANSWER_LIMIT)).map_err(LabError::file(path))?;
         let mut control = Self { stream: BufReader::new(stream) };
-        control.answer("greeting")?;
-        Ok(control)
+        let greeting = control.answer("greeting")?.join(" ");
+        Ok((control, greeting.trim_end_matches(" ready.").to_owned()))
     }
 
     /// Sends one command; the lines of the answer without their codes.
@@ -330,7 +339,7 @@ impl Control {
             let line = line.trim_end_matches('\n');
             match Line::parse(line) {
                 Line::Continued(text) => lines.push(text.to_owned()),
-                Line::Last("0000" | "0001" | "0013", "") => return Ok(lines),
+                Line::Last(_, "") => return Ok(lines),
                 Line::Last(code, text) if code.starts_with(['8', '9']) => {
                     return Err(control_error(command, format!("{code} {text}")));
                 }
