@@ -264,7 +264,8 @@ impl SpeakerHandle {
         Ok(())
     }
 
-    /// From now on what leaves is judged by `policy`. What has left stays until it is withdrawn.
+    /// From now on what leaves is judged by `policy`. What has left already is judged again, and
+    /// withdrawn if it is refused.
     pub fn set_gate(&self, policy: GatePolicy) {
         let gate = Arc::new(Gate::new(policy));
         for peer in &self.speaker.peers {

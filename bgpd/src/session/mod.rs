@@ -261,20 +261,25 @@ impl Session {
         self.settle(now);
     }
 
-    /// From now on updates are judged by `gate`.
+    /// From now on updates are judged by `gate`. What has left already is judged again, by sending
+    /// it again: what `gate` refuses is withdrawn.
     pub fn handle_gate(&mut self, gate: Arc<Gate>) {
         self.gate = gate;
+        for family in Family::ALL {
+            self.rib.resend_family(family);
+        }
     }
 
     /// Wants `route` at the peer. The command is answered by [`SessionEvent::Answer`], unless a
     /// later one for the same NLRI overtakes it.
     pub fn handle_announce(&mut self, command: CommandId, route: Route) {
-        self.forget_in_flight(&route.nlri);
+        let nlri = route.nlri.clone();
+        self.forget_in_flight(&nlri);
         if self.phase == Phase::Running {
             self.rib.announce(command, route);
+            self.join_in_flight(command, &nlri);
         } else {
             let kind = OutcomeKind::Failed { why: "the session is stopped".to_owned() };
-            let nlri = route.nlri;
             self.events.push_back(SessionEvent::Answer(Answer { command, nlri, kind }));
         }
     }
@@ -283,6 +288,7 @@ impl Session {
     pub fn handle_withdraw(&mut self, command: CommandId, nlri: &Nlri) {
         self.forget_in_flight(nlri);
         self.rib.withdraw(command, nlri);
+        self.join_in_flight(command, nlri);
     }
 
     /// A TCP connection is open; `local_address` is our end of it.
@@ -612,8 +618,8 @@ impl Session {
             self.retry.reset();
         }
         self.rib.session_lost();
-        // Nobody knows whether the peer has seen what was not yet written. The commands wait for
-        // the next session, as those do that were not yet handed out.
+        // The table takes what it handed out for sent. What was not written by now is not, so its
+        // commands go back and are answered as those that were not handed out.
         for sent in slot.in_flight {
             for (command, nlri) in sent.commands {
                 self.command_again(command, &nlri, sent.kind);
@@ -643,6 +649,25 @@ impl Session {
                 for sent in &mut slot.in_flight {
                     sent.commands.retain(|(_, commanded)| commanded != nlri);
                 }
+            }
+        }
+    }
+
+    /// The table takes what it handed out for sent, and so answers `command` at once if it changes
+    /// nothing. While the message that it agrees with is in flight, that is too early: the command
+    /// is answered with the message.
+    fn join_in_flight(&mut self, command: CommandId, nlri: &Nlri) {
+        while let Some(answer) = self.rib.poll_answer() {
+            let nothing_to_do = OutcomeKind::Applied { bytes: Vec::new() };
+            let early = answer.command == command && answer.kind == nothing_to_do;
+            let direction = self.up.as_ref().map(|up| up.direction);
+            let slot = direction.and_then(|direction| self.slot_mut(direction).as_mut());
+            let in_flight = slot.filter(|_| early).and_then(|slot| {
+                slot.in_flight.iter_mut().rev().find(|sent| sent.nlris.contains(nlri))
+            });
+            match in_flight {
+                Some(sent) => sent.commands.push((command, nlri.clone())),
+                None => self.events.push_back(SessionEvent::Answer(answer)),
             }
         }
     }

@@ -1,6 +1,11 @@
 //! Sessions without sockets: two of them joined by queues under virtual time, and one facing octets
 //! that no peer should send.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stop at a surprise too")]
+
 mod malformed;
 mod pair;
+mod routes;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;

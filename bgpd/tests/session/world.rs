@@ -1,17 +1,20 @@
 //! Two sessions, joined by queues. One seed decides how octets are cut and what happens first.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_bgpd::Family;
-use tidegate_bgpd::egress::{Gate, GatePolicy};
+use tidegate_bgpd::convert::decode_update;
+use tidegate_bgpd::egress::Gate;
 use tidegate_bgpd::rib::Answer;
 use tidegate_bgpd::session::{
     Action, Admission, ConnectMode, Direction, Session, SessionConfig, SessionEvent, SessionState,
 };
-use tidegate_model::{OwnedSpace, Timestamp};
+use tidegate_model::{Community, Nlri, Timestamp};
+
+use crate::support::gate_policy;
 
 /// splitmix64.
 pub(crate) struct Random(pub(crate) u64);
@@ -27,15 +30,8 @@ impl Random {
     }
 }
 
-/// Owns 203.0.113.0/24 and 2001:db8::/32.
 pub(crate) fn gate() -> Arc<Gate> {
-    Arc::new(Gate::new(GatePolicy {
-        space: OwnedSpace {
-            owned: vec!["203.0.113.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
-            never_touch: Vec::new(),
-        },
-        ..GatePolicy::default()
-    }))
+    Arc::new(Gate::new(gate_policy()))
 }
 
 /// End 0 is 192.0.2.1, end 1 is 192.0.2.2, in one AS.
@@ -62,6 +58,8 @@ struct Pipe {
     to: [VecDeque<u8>; 2],
     /// The direction that the connection has at each end; `None` once that end has closed it.
     ends: [Option<Direction>; 2],
+    /// Octets that each end has read, after the last whole message.
+    read: [Vec<u8>; 2],
     /// Octets vanish, and nobody is told.
     cut: bool,
 }
@@ -70,6 +68,10 @@ struct Pipe {
 pub(crate) struct End {
     pub(crate) session: Session,
     pub(crate) events: Vec<SessionEvent>,
+    /// The routes that it holds of the other end, with their communities.
+    pub(crate) table: BTreeMap<Nlri, BTreeSet<Community>>,
+    /// End-of-RIB markers that it got in this session.
+    pub(crate) ends_of_rib: Vec<Family>,
     /// Every message handed out, with the time of it.
     pub(crate) sent: Vec<(Timestamp, Vec<u8>)>,
     dialling: bool,
@@ -107,6 +109,8 @@ impl World {
         let ends = configs.map(|config| End {
             session: Session::new(now, config, gate()),
             events: Vec::new(),
+            table: BTreeMap::new(),
+            ends_of_rib: Vec::new(),
             sent: Vec::new(),
             dialling: false,
         });
@@ -199,7 +203,8 @@ impl World {
 
     fn connect(&mut self, from: usize) {
         self.ends[from].dialling = false;
-        let mut pipe = Pipe { to: Default::default(), ends: [None; 2], cut: false };
+        let mut pipe =
+            Pipe { to: Default::default(), ends: [None; 2], read: Default::default(), cut: false };
         for (end, direction) in [(from, Direction::Outgoing), (1 - from, Direction::Incoming)] {
             let session = &mut self.ends[end].session;
             match session.handle_connected(self.now, direction, address(end)) {
@@ -224,8 +229,35 @@ impl World {
             let size = 1 + self.random.below(waiting.min(1 + self.random.0 as usize % 200));
             let bytes: Vec<u8> = self.pipes[index].to[end].drain(..size).collect();
             self.ends[end].session.handle_bytes(self.now, direction, &bytes);
+            self.pump(end);
+            self.follow(index, end, &bytes);
         }
         self.pump(end);
+    }
+
+    /// Keeps the table that a router would have.
+    fn follow(&mut self, index: usize, end: usize, bytes: &[u8]) {
+        let pipe = &mut self.pipes[index];
+        let read = &mut pipe.read[end];
+        read.extend(bytes);
+        while let Some(length) = read.get(16..18)
+            && let length = usize::from(u16::from_be_bytes([length[0], length[1]]))
+            && read.len() >= length
+        {
+            let message: Vec<u8> = read.drain(..length).collect();
+            if message[18] != 2 || pipe.ends[end].is_none() {
+                continue;
+            }
+            let update = decode_update(&message).unwrap();
+            let end = &mut self.ends[end];
+            for nlri in update.withdrawn {
+                assert!(end.table.remove(&nlri).is_some(), "{nlri} withdrawn and not there");
+            }
+            for nlri in update.announced {
+                end.table.insert(nlri, update.communities.clone());
+            }
+            end.ends_of_rib.extend(update.end_of_rib);
+        }
     }
 
     fn carry_out(&mut self, end: usize) {
@@ -263,7 +295,12 @@ impl World {
             }
         }
         while let Some(event) = self.ends[end].session.poll_event() {
-            self.ends[end].events.push(event);
+            let end = &mut self.ends[end];
+            if matches!(event, SessionEvent::Down { .. }) {
+                end.table.clear();
+                end.ends_of_rib.clear();
+            }
+            end.events.push(event);
         }
     }
 }
