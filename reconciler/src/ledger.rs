@@ -209,6 +209,28 @@ impl Entry {
     }
 }
 
+/// Where an entry stands in the indexes.
+#[derive(Clone, Copy, PartialEq)]
+struct Marks {
+    left_behind: bool,
+    withdraw: Option<Timestamp>,
+    announce: Option<Timestamp>,
+    lease: Option<Timestamp>,
+}
+
+impl Marks {
+    fn of(entry: &Entry) -> Self {
+        let hold = entry.goal == Goal::Hold;
+        let ending = matches!(entry.goal, Goal::Remove(_));
+        Self {
+            left_behind: entry.mitigation.is_none(),
+            withdraw: entry.due.filter(|_| !hold),
+            announce: entry.due.filter(|_| hold),
+            lease: entry.not_after().filter(|_| !ending),
+        }
+    }
+}
+
 /// Entries by key, and by when something is due for them.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
@@ -254,13 +276,13 @@ impl Ledger {
 
     /// Adds an entry; the caller has looked that there is room and no such entry.
     pub(crate) fn insert(&mut self, key: MitigationKey, entry: Entry) {
-        self.index(&key, &entry);
+        self.index(&key, Marks::of(&entry));
         self.entries.insert(key, entry);
     }
 
     pub(crate) fn remove(&mut self, key: &MitigationKey) {
         if let Some(entry) = self.entries.remove(key) {
-            self.unindex(key, &entry);
+            self.unindex(key, Marks::of(&entry));
         }
     }
 
@@ -270,42 +292,43 @@ impl Ledger {
         key: &MitigationKey,
         change: impl FnOnce(&mut Entry) -> R,
     ) -> Option<R> {
-        let mut entry = self.entries.remove(key)?;
-        self.unindex(key, &entry);
-        let result = change(&mut entry);
-        self.insert(key.clone(), entry);
+        let entry = self.entries.get_mut(key)?;
+        let before = Marks::of(entry);
+        let result = change(entry);
+        let after = Marks::of(entry);
+        if before != after {
+            self.unindex(key, before);
+            self.index(key, after);
+        }
         Some(result)
     }
 
-    fn index(&mut self, key: &MitigationKey, entry: &Entry) {
-        self.left_behind += usize::from(entry.mitigation.is_none());
-        match (&entry.goal, entry.due) {
-            (_, None) => {}
-            (Goal::Hold, Some(due)) => {
-                let queue = self.announces.entry(key.backend.clone()).or_default();
-                queue.insert((due, key.nlri.clone()));
-            }
-            (Goal::Remove(_) | Goal::Refuse(_), Some(due)) => {
-                self.withdraws.insert((due, key.clone()));
-            }
+    fn index(&mut self, key: &MitigationKey, marks: Marks) {
+        self.left_behind += usize::from(marks.left_behind);
+        if let Some(due) = marks.withdraw {
+            self.withdraws.insert((due, key.clone()));
         }
-        if let (Goal::Hold | Goal::Refuse(_), Some(not_after)) = (&entry.goal, entry.not_after()) {
+        if let Some(due) = marks.announce {
+            let queue = self.announces.entry(key.backend.clone()).or_default();
+            queue.insert((due, key.nlri.clone()));
+        }
+        if let Some(not_after) = marks.lease {
             self.leases.insert((not_after, key.clone()));
         }
     }
 
-    fn unindex(&mut self, key: &MitigationKey, entry: &Entry) {
-        self.left_behind -= usize::from(entry.mitigation.is_none());
-        if let Some(due) = entry.due {
+    fn unindex(&mut self, key: &MitigationKey, marks: Marks) {
+        self.left_behind -= usize::from(marks.left_behind);
+        if let Some(due) = marks.withdraw {
             self.withdraws.remove(&(due, key.clone()));
-            if let Some(queue) = self.announces.get_mut(&key.backend) {
-                queue.remove(&(due, key.nlri.clone()));
-                if queue.is_empty() {
-                    self.announces.remove(&key.backend);
-                }
+        }
+        if let (Some(due), Some(queue)) = (marks.announce, self.announces.get_mut(&key.backend)) {
+            queue.remove(&(due, key.nlri.clone()));
+            if queue.is_empty() {
+                self.announces.remove(&key.backend);
             }
         }
-        if let Some(not_after) = entry.not_after() {
+        if let Some(not_after) = marks.lease {
             self.leases.remove(&(not_after, key.clone()));
         }
     }

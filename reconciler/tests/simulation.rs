@@ -4,6 +4,8 @@
 //! stop, and everything must come to rest at exactly what is desired; then nothing is desired, and
 //! nothing may be left. A failure names its seed: set `TIDEGATE_SEED` to run that one alone.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use tidegate_reconciler::{AnnounceLimit, Config, Entry, Goal, Reconciler, RetryD
 
 const SEEDS: u64 = 10_000;
 /// Random actions in the first phase.
-const ACTIONS: u32 = 25;
+const ACTIONS: u32 = 14;
 /// Virtual time that may pass until everything is at rest.
 const REST_WITHIN: Duration = Duration::from_secs(30);
 
@@ -64,17 +66,13 @@ fn flowspec(destination: &str, port: u64) -> Nlri {
 fn pool() -> Vec<Nlri> {
     vec![
         Nlri::Unicast(prefix("203.0.113.1")),
-        Nlri::Unicast(prefix("203.0.113.2")),
-        Nlri::Unicast(prefix("198.51.100.9")),
         Nlri::Unicast(prefix("2001:db8:1::1")),
-        flowspec("203.0.113.1", 53),
         flowspec("203.0.113.0/26", 123),
         flowspec("198.51.100.0/24", 123),
         flowspec("2001:db8:1::/48", 11211),
         Nlri::Unicast(prefix("8.8.8.8")),
         Nlri::Unicast(prefix("203.0.113.0/25")),
         flowspec("203.0.113.128/25", 53),
-        flowspec("0.0.0.0/0", 53),
     ]
 }
 
@@ -88,7 +86,7 @@ fn whole_space() -> OwnedSpace {
 fn small_space() -> OwnedSpace {
     let mut space = whole_space();
     space.owned.remove(1);
-    space.never_touch.push(prefix("203.0.113.2"));
+    space.never_touch.push(prefix("203.0.113.1"));
     space
 }
 
@@ -234,7 +232,8 @@ struct World {
     halted: bool,
     /// Held by a backend without this reconciler's doing; it learns of them by observation.
     strangers: BTreeSet<MitigationKey>,
-    announced_at: BTreeMap<BackendId, Vec<Timestamp>>,
+    /// When, and how full the bucket was then.
+    announced: BTreeMap<BackendId, (Timestamp, f64)>,
 }
 
 impl World {
@@ -268,7 +267,7 @@ impl World {
             faults: true,
             halted: false,
             strangers: BTreeSet::new(),
-            announced_at: BTreeMap::new(),
+            announced: BTreeMap::new(),
         }
     }
 
@@ -357,7 +356,7 @@ impl World {
     fn restart(&mut self) {
         self.reconciler =
             Reconciler::new(Config { space: self.space.clone(), ..self.config.clone() });
-        self.announced_at.clear();
+        self.announced.clear();
         self.halted = false;
         for fake in &mut self.fakes {
             fake.inbox.clear();
@@ -450,17 +449,14 @@ impl World {
         while self.reconciler.poll_event().is_some() {}
     }
 
-    /// No window of any length may hold more than the burst and the rate allow.
+    /// A bucket that leaks at the rate must never hold more than the burst.
     fn count_announcement(&mut self, backend: &BackendId) {
         let limit = self.config.announces;
-        let times = self.announced_at.entry(backend.clone()).or_default();
-        times.push(self.now);
-        for (index, start) in times.iter().enumerate() {
-            let count = times.len() - index;
-            let window = self.now.since(*start).as_secs_f64();
-            let most = f64::from(limit.burst.get()) + window * f64::from(limit.per_second.get());
-            assert!(count as f64 <= most + 1e-6, "{count} announcements in {window} s");
-        }
+        let (last, level) = self.announced.entry(backend.clone()).or_default();
+        let leaked = self.now.since(*last).as_secs_f64() * f64::from(limit.per_second.get());
+        *level = (*level - leaked).max(0.0) + 1.0;
+        *last = self.now;
+        assert!(*level <= f64::from(limit.burst.get()) + 1e-6, "announced too fast: {level}");
     }
 
     fn check(&self) {
