@@ -173,11 +173,11 @@ fn run(arguments: &Run) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Running(format!("cannot start the runtime: {error}")))?;
+    // A seed that an attacker cannot know, so that hash collisions cannot be prepared.
+    let seed = RandomState::new().hash_one("tidegate");
     runtime.block_on(async {
-        let backends = Backends::start(&policy, &config)
+        let backends = Backends::start(&policy, &config, seed)
             .map_err(|error| Failure::Running(error.to_string()))?;
-        // A seed that an attacker cannot know, so that hash collisions cannot be prepared.
-        let seed = RandomState::new().hash_one("tidegate");
         let running = Running { policy, capture, backends, clock, seed };
         run::run(running, printer).await.map_err(|error| Failure::Running(error.to_string()))
     })

@@ -18,7 +18,7 @@ use tidegate_model::{
     Occlusion, Outcome, OutcomeKind, Prefix, Timestamp,
 };
 use tidegate_policy::{Planner, Policy};
-use tidegate_reconciler::Reconciler;
+use tidegate_reconciler::{Change, EntryState, Reconciler};
 
 use crate::event::{Event, EventKind, Verb};
 use crate::pipeline;
@@ -118,6 +118,12 @@ impl Engine {
         [self.planner.poll_timeout(), self.reconciler.poll_timeout()].into_iter().flatten().min()
     }
 
+    /// Whether no backend holds anything of ours any more, as far as they have answered.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        self.reconciler.is_clear()
+    }
+
     /// Whether no attack is on and nothing is installed or about to be.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -168,8 +174,16 @@ impl Engine {
             self.record(now, event);
             self.outputs.push(EngineOutput::Command(command));
         }
-        while let Some(refused) = self.reconciler.poll_event() {
-            self.record(now, EventKind::Ledger(refused));
+        while let Some(change) = self.reconciler.poll_event() {
+            // The rest of an entry's life is told by commands and outcomes already.
+            let refused = match &change.change {
+                Change::Entered(state) => matches!(state, EntryState::Refused(_)),
+                Change::Waiting | Change::Overflowed => true,
+                Change::Gone(_) => false,
+            };
+            if refused {
+                self.record(now, EventKind::Ledger(change));
+            }
         }
         self.tell_occlusions();
     }

@@ -10,6 +10,7 @@ use tidegate_model::{
     Timestamp, VectorEstimate,
 };
 use tidegate_policy::{Decision, DecisionKind};
+use tidegate_reconciler::Change;
 
 use crate::clock::WallOrigin;
 use crate::event::{Event, EventKind, Verb};
@@ -58,9 +59,9 @@ pub fn event(event: &Event, wall: WallOrigin) -> Value {
             }
         }
         EventKind::Ledger(change) => {
-            let mut fields = Map::new();
-            fields.insert("text".into(), json!(change.to_string()));
-            ("ledger", fields)
+            let mut fields = key_fields(&change.key);
+            fields.insert("why".into(), json!(ledger_text(&change.change)));
+            ("not-enforced", fields)
         }
     };
     stamped(name, event.time, wall, fields)
@@ -75,6 +76,17 @@ pub fn stamped(name: &str, time: Timestamp, wall: WallOrigin, fields: Map<String
     object.insert("event".into(), json!(name));
     object.extend(fields);
     Value::Object(object)
+}
+
+/// What keeps the ledger from carrying out a mitigation.
+#[must_use]
+pub fn ledger_text(change: &Change) -> String {
+    match change {
+        Change::Entered(state) => state.to_string(),
+        Change::Gone(reason) => format!("gone: {reason}"),
+        Change::Waiting => "the ledger is full; it waits until another route is gone".to_owned(),
+        Change::Overflowed => "the ledger and its waiting list are full; it is dropped".to_owned(),
+    }
 }
 
 /// The name of an outcome in the event stream.

@@ -39,10 +39,9 @@ pub fn detector_config(policy: &Policy) -> tidegate_detector::Config {
 #[must_use]
 pub fn reconciler_config(policy: &Policy, seed: u64) -> tidegate_reconciler::Config {
     tidegate_reconciler::Config {
-        space: policy.space.clone(),
         max_entries: MAX_LEDGER_ENTRIES,
         seed,
-        ..tidegate_reconciler::Config::default()
+        ..tidegate_reconciler::Config::new(policy.space.clone())
     }
 }
 

@@ -16,7 +16,7 @@ use tidegate_policy::{Decision, DecisionKind};
 
 use crate::clock::WallOrigin;
 use crate::event::{Event, EventKind, Verb};
-use crate::json::hex;
+use crate::json::{hex, ledger_text};
 use crate::output::Updates;
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -67,7 +67,8 @@ impl Timeline {
                 self.line(event.time, None, &backend.to_string(), style, &text, "")
             }
             EventKind::Ledger(change) => {
-                self.line(event.time, None, "ledger", NOTE, "", &escape(&change.to_string()))
+                let what = format!("{}: {}", change.key, ledger_text(&change.change));
+                self.line(event.time, None, "ledger", BAD, "failed", &escape(&what))
             }
         }
     }
