@@ -284,3 +284,7 @@ fn read(message: &[u8]) -> Result<wire::UpdateMessage, DecodeError> {
         Err(error) => Err(DecodeError::new(error.to_string())),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
+mod tests;

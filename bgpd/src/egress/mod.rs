@@ -188,4 +188,5 @@ fn says_blackhole(community: Community) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 mod tests;

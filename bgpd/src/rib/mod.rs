@@ -407,4 +407,5 @@ fn withdrawal(due: &[&Nlri], gate: &Gate) -> Result<(Vec<u8>, Vec<Nlri>), Unsend
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 mod tests;
