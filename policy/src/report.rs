@@ -136,6 +136,13 @@ impl Report {
         }
     }
 
+    /// Counts a mistake that need not be described, since no more are kept; false if it must be.
+    pub(crate) fn count_only(&mut self) -> bool {
+        let full = self.diagnostics.len() >= MAX_DIAGNOSTICS;
+        self.omitted += usize::from(full);
+        full
+    }
+
     /// Adds the mistakes of another report.
     pub fn extend(&mut self, other: Self) {
         self.omitted += other.omitted;

@@ -36,6 +36,20 @@ impl Collector {
         self.report.borrow_mut().push(diagnostic);
     }
 
+    /// Adds a mistake at a place. Once no more are kept it is counted without being described: to
+    /// find the column of a place costs as much as its line is long.
+    pub fn push_at(
+        &self,
+        source: &Arc<Source>,
+        span: Range<usize>,
+        message: impl AsRef<str>,
+        help: impl AsRef<str>,
+    ) {
+        if !self.report.borrow_mut().count_only() {
+            self.push(Diagnostic::at(source, span, message, help));
+        }
+    }
+
     /// Whether no mistake was found so far.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -92,7 +106,7 @@ impl<'s> Document<'s> {
             }
             (last_line, reported) = (line, reported + 1);
             let (message, help) = explain_syntax(error.message());
-            collector.push(Diagnostic::at(source, span, message, help));
+            collector.push_at(source, span, message, help);
         }
         clean.then_some(Self { source, root })
     }
@@ -219,7 +233,7 @@ impl<'a> Table<'a> {
 
     /// Reports a mistake of the table as a whole, at its header.
     pub fn error(&self, message: impl AsRef<str>, help: impl AsRef<str>) {
-        self.collector.push(Diagnostic::at(self.source, self.span.clone(), message, help));
+        self.collector.push_at(self.source, self.span.clone(), message, help);
     }
 
     /// Reports every key that was not asked for, and every required one that is not there unless
@@ -239,7 +253,7 @@ impl<'a> Table<'a> {
                 table => format!("`{name}` is not known in `{table}`"),
             };
             let help = instead_of(name, known.iter().copied());
-            self.collector.push(Diagnostic::at(self.source, key.span(), message, help));
+            self.collector.push_at(self.source, key.span(), message, help);
         }
         for (key, example) in self.missing.borrow().iter() {
             if meant.contains(key) {

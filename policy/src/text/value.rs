@@ -13,7 +13,6 @@ use super::duration::{parse_duration, show_duration};
 use super::reader::{Collector, Table};
 use super::source::Source;
 use super::suggest::instead_of;
-use crate::report::Diagnostic;
 
 /// A value with its name and place. Getters return `None` after reporting.
 #[derive(Clone, Debug)]
@@ -73,12 +72,12 @@ impl<'a> Value<'a> {
 
     /// Reports a mistake at the value.
     pub fn error(&self, message: impl AsRef<str>, help: impl AsRef<str>) {
-        self.collector.push(Diagnostic::at(self.source, self.span(), message, help));
+        self.collector.push_at(self.source, self.span(), message, help);
     }
 
     /// Reports a mistake at the key.
     pub fn error_at_key(&self, message: impl AsRef<str>, help: impl AsRef<str>) {
-        self.collector.push(Diagnostic::at(self.source, self.key.clone(), message, help));
+        self.collector.push_at(self.source, self.key.clone(), message, help);
     }
 
     /// The last part of the name.

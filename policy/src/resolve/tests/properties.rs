@@ -129,6 +129,23 @@ fn hostile_texts_are_survived() {
     }
 }
 
+/// As many mistakes as fit a file, all on one line.
+#[test]
+fn a_file_full_of_mistakes_is_survived() {
+    let unowned: String =
+        (0..50_000).map(|n| format!("\"10.{}.{}.1\",", n / 250, n % 250)).collect();
+    let files = [
+        file("a.toml", LEAST),
+        file(
+            "b.toml",
+            format!("[groups.x]\nprefixes = [{unowned}]\n[groups.y]\nprefixes = [{unowned}]"),
+        ),
+    ];
+    let report = resolve("policy", &files).unwrap_err();
+    assert_eq!(report.diagnostics().len(), crate::MAX_DIAGNOSTICS);
+    assert_eq!(report.count(), "150000 errors", "each is unowned, half of them in two groups");
+}
+
 proptest! {
     #[test]
     fn bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
