@@ -1,0 +1,1 @@
+//! Live capture in network namespaces of its own.
