@@ -1,18 +1,48 @@
 //! Packets to traffic summaries to classified attacks.
+//!
+//! Purpose: recognise volumetric floods on single addresses within 100 ms of their onset, name the
+//! vectors, and say when the flood is over. Two halves that meet in [`TrafficSummary`]:
+//!
+//! - data plane, every packet, no policy: [`packet`] reads headers, [`Meter`] counts per protected
+//!   address what came without being asked for, and sketches what it looks like;
+//! - control plane, every [`TICK`], one owner: [`Detector`] judges each target against its
+//!   thresholds (leaky buckets), classifies what crosses them and tracks attacks to their end.
+//!
+//! Both are pure: time is a parameter, the seed of the hash tables a constructor argument, the
+//! same input gives the same output. Formats: RFC 791, RFC 8200, RFC 4302, RFC 9293, RFC 768,
+//! RFC 792, RFC 4443; words: RFC 8612, RFC 9132.
+//!
+//! Absent on purpose: what to do about an attack (`tidegate-policy`), floods spread over a prefix
+//! so thinly that no single address crosses its threshold, application-layer floods inside
+//! established connections, reassembly, payload inspection beyond the first octets.
 
 use std::time::Duration;
 
 #[cfg(feature = "capture")]
 pub mod capture;
+mod class;
+mod classify;
 mod config;
+mod credit;
+mod detector;
+mod judge;
 mod meter;
 pub mod packet;
+mod reflector;
+mod sample;
+mod sketch;
+mod space;
 mod summary;
+mod tracker;
+mod window;
 
+pub use class::TrafficClass;
 pub use config::{Config, Group, Judging};
+pub use detector::Detector;
 pub use meter::Meter;
 pub use packet::LinkType;
-pub use summary::{TargetTraffic, TrafficSummary};
+pub use sketch::{Frequent, LengthBands, SourceSketch};
+pub use summary::{ClassTraffic, Count, MetricCounts, TargetTraffic, TrafficSummary};
 
 /// Length of a tick: how often the meter is read and traffic is judged.
 pub const TICK: Duration = Duration::from_millis(10);

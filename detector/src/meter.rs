@@ -1,33 +1,445 @@
 //! The data plane: packets to summaries.
+//!
+//! One lookup of the group and one of the place in the table for each protected end of a packet,
+//! then counters. Knows which addresses are protected and nothing of thresholds.
+//!
+//! Bounds and what happens at them:
+//! - [`Judging::max_targets`](crate::Judging) addresses: a new one takes the place of the quietest
+//!   of [`SAMPLE`] that are looked at, counted in [`TrafficSummary::evicted`]. An address that is
+//!   being flooded is never the quietest.
+//! - [`MAX_DETAILED`] addresses are looked at closely in one tick: the rest are only counted.
+//! - [`MAX_LISTED`] addresses are listed in one tick however few packets they got. If there are
+//!   more, those below [`LISTING_FLOOR`] keep their packets until they reach it.
 
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use foldhash::quality::FixedState;
 use tidegate_model::Timestamp;
 
+use crate::TICK;
+use crate::class::TrafficClass;
 use crate::config::Config;
-use crate::packet::LinkType;
-use crate::summary::TrafficSummary;
+use crate::credit::{AskedPeers, Credits};
+use crate::packet::{LinkType, Packet, Unreadable, parse};
+use crate::space::{GroupIndex, Space};
+use crate::summary::{ClassTraffic, Count, MetricCounts, TargetTraffic, TrafficSummary};
+
+/// Addresses that are compared when a place must be made free.
+const SAMPLE: usize = 8;
+/// Addresses whose packets are looked at closely in one tick.
+const MAX_DETAILED: usize = 1024;
+/// Addresses that are listed in one tick however few packets they got.
+const MAX_LISTED: usize = 1024;
+/// Beyond [`MAX_LISTED`], packets from which an address is listed.
+const LISTING_FLOOR: u64 = 4;
+/// Unasked packets of late from which an address's packets are looked at closely.
+const DETAIL_FLOOR: u32 = 32;
+/// How often activity and credit are halved.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Sweeps without traffic after which an address is forgotten.
+const IDLE_SWEEPS: u8 = 5;
 
 /// Counts packets per protected address.
 pub struct Meter {
+    space: Space,
+    hasher: FixedState,
+    table: Table,
+    asked: AskedPeers,
     summary: TrafficSummary,
+    /// Places with inbound traffic that is not listed yet.
+    pending: Vec<u32>,
+    detailed: usize,
+    /// Where the sweep goes on, and how much of a sweep is due.
+    sweep_cursor: usize,
+    sweep_due: Duration,
+    started: bool,
 }
 
 impl Meter {
     /// A meter for the addresses of `config`. `seed` keys the hash tables.
     #[must_use]
-    pub fn new(_config: &Config, _seed: u64) -> Self {
-        Self { summary: TrafficSummary::default() }
+    pub fn new(config: &Config, seed: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
+        Self {
+            space: Space::new(config),
+            table: Table::new(config.judging.max_targets, &hasher, seed),
+            hasher,
+            asked: AskedPeers::new(),
+            summary: TrafficSummary {
+                evicted: vec![0; config.groups.len()],
+                ..TrafficSummary::default()
+            },
+            pending: Vec::new(),
+            detailed: 0,
+            sweep_cursor: 0,
+            sweep_due: Duration::ZERO,
+            started: false,
+        }
     }
 
     /// Counts one frame. `wire_length` is its length before it was cut for the capture, in bytes.
-    pub fn observe(&mut self, _link: LinkType, _frame: &[u8], _wire_length: u32) {
+    #[inline]
+    pub fn observe(&mut self, link: LinkType, frame: &[u8], wire_length: u32) {
         self.summary.packets += 1;
+        match parse(link, frame, wire_length) {
+            Ok(packet) => {
+                let captured = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+                self.count(&packet, u64::from(wire_length.max(captured)));
+            }
+            Err(Unreadable::NotIp) => self.summary.not_ip += 1,
+            Err(Unreadable::Malformed) => self.summary.malformed += 1,
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, packet: &Packet<'_>, bytes: u64) {
+        self.summary.malformed += u64::from(packet.damaged);
+        let toward = self.space.group_of(packet.destination);
+        let from = self.space.group_of(packet.source);
+        if toward.is_none() && from.is_none() {
+            self.summary.unprotected += 1;
+            return;
+        }
+        let class = TrafficClass::of(packet);
+        if let Some(group) = from {
+            self.count_outbound(packet, class, group);
+        }
+        if let Some(group) = toward {
+            self.count_inbound(packet, class, group, bytes);
+        }
+    }
+
+    /// A protected host sends: note what it asks for.
+    fn count_outbound(&mut self, packet: &Packet<'_>, class: TrafficClass, group: GroupIndex) {
+        let index = self.place_of(packet.source, group);
+        let Some(slot) = self.table.slots.get_mut(index as usize) else { return };
+        slot.touch();
+        if slot.credits.grant(packet, class) {
+            // Anyone may answer what was asked of everyone.
+            let everyone = match packet.destination {
+                IpAddr::V4(peer) => peer.is_multicast() || peer.is_broadcast(),
+                IpAddr::V6(peer) => peer.is_multicast(),
+            };
+            let peer = if everyone { anyone(packet.destination) } else { packet.destination };
+            self.asked.insert(pair_hash(&self.hasher, packet.source, peer));
+        }
+    }
+
+    #[inline]
+    fn count_inbound(
+        &mut self,
+        packet: &Packet<'_>,
+        class: TrafficClass,
+        group: GroupIndex,
+        bytes: u64,
+    ) {
+        let index = self.place_of(packet.destination, group);
+        let Some(slot) = self.table.slots.get_mut(index as usize) else { return };
+        slot.touch();
+        if !slot.pending {
+            slot.pending = true;
+            self.pending.push(index);
+        }
+        let (hasher, asked) = (&self.hasher, &self.asked);
+        let was_asked = || {
+            let (host, peer) = (packet.destination, packet.source);
+            asked.contains(pair_hash(hasher, host, peer))
+                || asked.contains(pair_hash(hasher, host, anyone(peer)))
+        };
+        if slot.credits.take(packet, class, was_asked) {
+            slot.answers.add_packet(bytes);
+            return;
+        }
+        slot.unasked.add_packet(class, packet.fragment, bytes);
+        slot.unasked_lately = slot.unasked_lately.saturating_add(1);
+        if slot.unasked_lately < DETAIL_FLOOR {
+            return;
+        }
+        if slot.classes.is_empty() {
+            if self.detailed >= MAX_DETAILED {
+                return;
+            }
+            self.detailed += 1;
+        }
+        let source_hash = address_hash(&self.hasher, packet.source);
+        slot.class_mut(class).add_packet(packet, bytes, source_hash);
+    }
+
+    /// The place of `address` in the table, made free if need be.
+    #[inline]
+    fn place_of(&mut self, address: IpAddr, group: GroupIndex) -> u32 {
+        if let Some(index) = self.table.find(address) {
+            return index;
+        }
+        let (index, evicted) = self.table.insert(address, group);
+        if let Some(count) = evicted.and_then(|group| self.summary.evicted.get_mut(group as usize))
+        {
+            *count += 1;
+        }
+        index
     }
 
     /// Ends the tick and hands out what was counted since the last one.
+    ///
+    /// A driver may let a tick last longer, as a replay does over a pause in the capture.
     pub fn finish_tick(&mut self, end: Timestamp) -> TrafficSummary {
-        let mut summary = std::mem::take(&mut self.summary);
-        self.summary.start = end;
+        let next = TrafficSummary {
+            start: end,
+            evicted: vec![0; self.summary.evicted.len()],
+            ..TrafficSummary::default()
+        };
+        let mut summary = std::mem::replace(&mut self.summary, next);
+        if !self.started {
+            self.started = true;
+            summary.start = end - TICK;
+        }
         summary.end = end;
+        summary.targets = self.list_targets();
+        self.detailed = 0;
+        self.asked.advance(end);
+        self.sweep(summary.span());
         summary
+    }
+
+    fn list_targets(&mut self) -> Vec<TargetTraffic> {
+        let floor = if self.pending.len() > MAX_LISTED { LISTING_FLOOR } else { 1 };
+        let mut targets = Vec::with_capacity(self.pending.len().min(MAX_LISTED));
+        for index in self.pending.drain(..) {
+            let Some(slot) = self.table.slots.get_mut(index as usize) else { continue };
+            slot.pending = false;
+            if slot.inbound() >= floor {
+                targets.push(slot.hand_out());
+            }
+        }
+        targets.sort_unstable_by_key(|target| target.address);
+        targets
+    }
+
+    /// Ages as many places as fall due in `elapsed`, in turn.
+    fn sweep(&mut self, elapsed: Duration) {
+        self.sweep_due += elapsed;
+        let places = self.table.slots.len();
+        if places == 0 {
+            self.sweep_due = Duration::ZERO;
+            return;
+        }
+        let each = SWEEP_INTERVAL / u32::try_from(places).unwrap_or(u32::MAX);
+        let each = each.max(Duration::from_nanos(1));
+        // A long pause ages everything, but no more often than it takes to forget all.
+        let most = places * 32;
+        let due = self.sweep_due.as_nanos() / each.as_nanos();
+        let due = usize::try_from(due).unwrap_or(usize::MAX);
+        if due > most {
+            self.sweep_due = Duration::ZERO;
+        } else {
+            self.sweep_due -= each * u32::try_from(due).unwrap_or(u32::MAX);
+        }
+        for _ in 0..due.min(most) {
+            self.table.age(self.sweep_cursor);
+            self.sweep_cursor = (self.sweep_cursor + 1) % places;
+        }
+    }
+
+    /// Addresses that have a place in the table.
+    #[must_use]
+    pub fn targets(&self) -> usize {
+        self.table.len()
+    }
+}
+
+/// The address that stands for any peer of the family of `address`.
+const fn anyone(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+#[inline]
+fn address_hash(hasher: &FixedState, address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => hasher.hash_one(u32::from(address)),
+        IpAddr::V6(address) => hasher.hash_one(u128::from(address)),
+    }
+}
+
+/// Order matters: a host asks its peer.
+#[inline]
+fn pair_hash(hasher: &FixedState, host: IpAddr, peer: IpAddr) -> u64 {
+    match (host, peer) {
+        (IpAddr::V4(host), IpAddr::V4(peer)) => {
+            hasher.hash_one(u64::from(u32::from(host)) << 32 | u64::from(u32::from(peer)))
+        }
+        _ => hasher.hash_one([address_hash(hasher, host), address_hash(hasher, peer)]),
+    }
+}
+
+/// One protected address.
+struct Slot {
+    address: IpAddr,
+    group: GroupIndex,
+    /// The place belongs to no address.
+    free: bool,
+    /// It stands in [`Meter::pending`].
+    pending: bool,
+    idle_sweeps: u8,
+    /// Packets in both directions, halved by each sweep: who is quiet.
+    lately: u32,
+    /// Unasked packets, halved by each sweep.
+    unasked_lately: u32,
+    unasked: MetricCounts,
+    answers: Count,
+    credits: Credits,
+    classes: Vec<ClassTraffic>,
+}
+
+impl Slot {
+    fn new(address: IpAddr, group: GroupIndex) -> Self {
+        Self {
+            address,
+            group,
+            free: false,
+            pending: false,
+            idle_sweeps: 0,
+            lately: 0,
+            unasked_lately: 0,
+            unasked: MetricCounts::default(),
+            answers: Count::default(),
+            credits: Credits::default(),
+            classes: Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn touch(&mut self) {
+        self.lately = self.lately.saturating_add(1);
+        self.idle_sweeps = 0;
+    }
+
+    fn inbound(&self) -> u64 {
+        self.unasked.get(tidegate_model::Metric::Total).packets + self.answers.packets
+    }
+
+    #[inline]
+    fn class_mut(&mut self, class: TrafficClass) -> &mut ClassTraffic {
+        let index = match self.classes.iter().position(|traffic| traffic.class == class) {
+            Some(index) => index,
+            None => {
+                self.classes.push(ClassTraffic::new(class));
+                self.classes.len() - 1
+            }
+        };
+        &mut self.classes[index]
+    }
+
+    fn hand_out(&mut self) -> TargetTraffic {
+        let mut classes = std::mem::take(&mut self.classes);
+        classes.sort_unstable_by_key(|traffic| traffic.class);
+        TargetTraffic {
+            address: self.address,
+            unasked: std::mem::take(&mut self.unasked),
+            answers: std::mem::take(&mut self.answers),
+            classes,
+        }
+    }
+}
+
+/// Addresses and their places.
+struct Table {
+    ipv4: hashbrown::HashMap<u32, u32, FixedState>,
+    ipv6: hashbrown::HashMap<u128, u32, FixedState>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    max: usize,
+    /// State of the generator that picks whom to compare (Marsaglia's xorshift).
+    random: u64,
+}
+
+impl Table {
+    fn new(max: usize, hasher: &FixedState, seed: u64) -> Self {
+        Self {
+            ipv4: hashbrown::HashMap::with_hasher(hasher.clone()),
+            ipv6: hashbrown::HashMap::with_hasher(hasher.clone()),
+            slots: Vec::new(),
+            free: Vec::new(),
+            max: max.clamp(1, u32::MAX as usize),
+            random: seed | 1,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    #[inline]
+    fn find(&self, address: IpAddr) -> Option<u32> {
+        match address {
+            IpAddr::V4(address) => self.ipv4.get(&u32::from(address)).copied(),
+            IpAddr::V6(address) => self.ipv6.get(&u128::from(address)).copied(),
+        }
+    }
+
+    /// Gives `address` a place; also the group of the address that lost it, if one did.
+    fn insert(&mut self, address: IpAddr, group: GroupIndex) -> (u32, Option<GroupIndex>) {
+        let mut evicted = None;
+        let index = if let Some(index) = self.free.pop() {
+            index
+        } else if self.slots.len() < self.max {
+            self.slots.push(Slot::new(address, group));
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        } else {
+            let index = self.quietest();
+            evicted = self.slots.get(index as usize).map(|slot| slot.group);
+            self.forget(index);
+            index
+        };
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            let pending = slot.pending;
+            *slot = Slot { pending, ..Slot::new(address, group) };
+        }
+        match address {
+            IpAddr::V4(address) => self.ipv4.insert(u32::from(address), index),
+            IpAddr::V6(address) => self.ipv6.insert(u128::from(address), index),
+        };
+        (index, evicted)
+    }
+
+    fn forget(&mut self, index: u32) {
+        match self.slots.get(index as usize).map(|slot| slot.address) {
+            Some(IpAddr::V4(address)) => self.ipv4.remove(&u32::from(address)),
+            Some(IpAddr::V6(address)) => self.ipv6.remove(&u128::from(address)),
+            None => None,
+        };
+    }
+
+    fn quietest(&mut self) -> u32 {
+        let mut best = (u32::MAX, 0);
+        for _ in 0..SAMPLE {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            #[expect(clippy::cast_possible_truncation, reason = "reduced below the table's size")]
+            let index = (self.random % self.slots.len().max(1) as u64) as u32;
+            let lately = self.slots.get(index as usize).map_or(u32::MAX, |slot| slot.lately);
+            best = best.min((lately, index));
+        }
+        best.1
+    }
+
+    fn age(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| !slot.free) else { return };
+        slot.lately /= 2;
+        slot.unasked_lately /= 2;
+        slot.credits.halve();
+        slot.idle_sweeps = slot.idle_sweeps.saturating_add(1);
+        if slot.idle_sweeps < IDLE_SWEEPS || slot.pending {
+            return;
+        }
+        slot.free = true;
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        self.forget(index);
+        self.free.push(index);
     }
 }

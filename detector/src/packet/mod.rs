@@ -1,5 +1,142 @@
 //! Packet headers, read from hostile bytes.
+//!
+//! [`parse`] walks from the link layer to the ports without allocating and without panicking,
+//! whatever the bytes say. What it cannot read it leaves out: a packet whose destination is
+//! readable is still a packet toward that destination.
+//!
+//! Absent on purpose: reassembly, checksums (a flood need not have right ones), tunnels (GRE and
+//! IP in IP are traffic to the tunnel's end).
+#![deny(clippy::indexing_slicing)]
 
+mod framing;
 mod link;
+mod network;
+
+use std::net::IpAddr;
 
 pub use link::LinkType;
+
+/// IP protocol numbers (<https://www.iana.org/assignments/protocol-numbers>).
+pub(crate) mod protocol {
+    pub(crate) const HOP_BY_HOP: u8 = 0;
+    pub(crate) const ICMP: u8 = 1;
+    pub(crate) const TCP: u8 = 6;
+    pub(crate) const UDP: u8 = 17;
+    pub(crate) const ROUTING: u8 = 43;
+    pub(crate) const FRAGMENT: u8 = 44;
+    pub(crate) const AUTHENTICATION: u8 = 51;
+    pub(crate) const ICMPV6: u8 = 58;
+    pub(crate) const DESTINATION_OPTIONS: u8 = 60;
+    pub(crate) const MOBILITY: u8 = 135;
+    pub(crate) const HIP: u8 = 139;
+    pub(crate) const SHIM6: u8 = 140;
+}
+
+/// TCP flag bits (RFC 9293 §3.1).
+pub(crate) mod flag {
+    pub(crate) const SYN: u8 = 0x02;
+    pub(crate) const RST: u8 = 0x04;
+    pub(crate) const ACK: u8 = 0x10;
+}
+
+/// What the headers of one IP packet say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// IPv4: the protocol field. IPv6: the first next-header value that is no extension header,
+    /// as FlowSpec matches it (RFC 8956 §3.3).
+    pub protocol: u8,
+    /// Length of the IP packet in bytes as its header states it, as FlowSpec matches it.
+    pub length: u16,
+    /// Which part of a datagram this is.
+    pub fragment: Fragment,
+    /// What is above IP.
+    pub upper: Upper<'a>,
+    /// The headers contradict themselves: a header length below its minimum, a total length below
+    /// the header's. Addresses are still as the header states them.
+    pub damaged: bool,
+}
+
+/// Which part of a datagram a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// All of it.
+    Whole,
+    /// The first of several: it carries the ports.
+    First,
+    /// A later one: no ports.
+    Later,
+}
+
+/// Source and destination port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Source port.
+    pub source: u16,
+    /// Destination port.
+    pub destination: u16,
+}
+
+/// The header above IP, behind any extension headers and Authentication Headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upper<'a> {
+    /// A TCP segment.
+    Tcp {
+        /// Ports.
+        ports: Ports,
+        /// Flag octet, FIN is bit 0.
+        flags: u8,
+    },
+    /// A UDP datagram, or its first fragment.
+    Udp {
+        /// Ports.
+        ports: Ports,
+        /// The captured part of the payload.
+        payload: &'a [u8],
+    },
+    /// ICMP in IPv4.
+    Icmp {
+        /// Message type.
+        kind: u8,
+    },
+    /// ICMPv6 in IPv6.
+    Icmpv6 {
+        /// Message type.
+        kind: u8,
+    },
+    /// A header that is not there: a later fragment, or cut off. The protocol number is known.
+    Headless(u8),
+    /// Any other protocol.
+    Other(u8),
+}
+
+/// Why a frame yields no packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The frame carries something else than IP.
+    NotIp,
+    /// Too short or too wrong for a destination address to be read.
+    Malformed,
+}
+
+/// Reads the headers of `frame`, whose length was `wire_length` before the capture cut it.
+///
+/// # Errors
+/// [`Unreadable`] if no destination address can be read.
+#[inline]
+pub fn parse(link: LinkType, frame: &[u8], wire_length: u32) -> Result<Packet<'_>, Unreadable> {
+    let datagram = framing::strip(link, frame)?;
+    let framing_length = frame.len() - datagram.len();
+    let wire_length = usize::try_from(wire_length).unwrap_or(usize::MAX).max(frame.len());
+    network::parse(datagram, wire_length - framing_length)
+}
+
+/// The big-endian 16-bit number at `offset`.
+#[inline]
+fn read_u16(bytes: &[u8], offset: usize) -> Option<u16> {
+    let field = bytes.get(offset..)?.first_chunk::<2>()?;
+    Some(u16::from_be_bytes(*field))
+}

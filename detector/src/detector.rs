@@ -1,0 +1,223 @@
+//! The control plane: summaries to attacks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use foldhash::quality::FixedState;
+use tidegate_model::{Attack, AttackEvent, AttackId, EndReason, Occlusion, Prefix, Timestamp};
+
+use crate::config::{Config, Group};
+use crate::judge::is_notable;
+use crate::space::Space;
+use crate::summary::{TargetTraffic, TrafficSummary};
+use crate::tracker::{Progress, Tick, Tracked, Watch};
+
+/// How often watched targets are gone over for those that are calm again.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// How fast lost packets are forgotten: the part that one second leaves.
+const LOSS_MEMORY: f64 = 0.5;
+
+/// Judges, classifies and tracks: the state behind every protected address that is not quiet.
+///
+/// Bounds: as many watched targets, attacks included, as
+/// [`Judging::max_targets`](crate::Judging); a target beyond that is not watched and counted in
+/// [`Detector::overlooked`]. Events wait in the queue until they are polled; one summary makes at
+/// most one for each attack and one for each listed target.
+pub struct Detector {
+    config: Config,
+    space: Space,
+    /// Targets with something over a threshold, but no attack yet.
+    watched: hashbrown::HashMap<IpAddr, Watch, FixedState>,
+    attacks: BTreeMap<IpAddr, Tracked>,
+    events: VecDeque<AttackEvent>,
+    next_id: u64,
+    now: Timestamp,
+    sweep_at: Timestamp,
+    loss: Loss,
+    overlooked: u64,
+}
+
+impl Detector {
+    /// A detector that has seen nothing.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            space: Space::new(&config),
+            config,
+            // Never iterated for output, keyed by addresses that the bounded meter lets through.
+            watched: hashbrown::HashMap::with_hasher(FixedState::default()),
+            attacks: BTreeMap::new(),
+            events: VecDeque::new(),
+            next_id: 1,
+            now: Timestamp::ZERO,
+            sweep_at: Timestamp::ZERO,
+            loss: Loss::default(),
+            overlooked: 0,
+        }
+    }
+
+    /// Takes in what the meter counted; the time is the summary's end.
+    pub fn handle_summary(&mut self, summary: &TrafficSummary) {
+        self.now = self.now.max(summary.end);
+        self.loss.add(summary);
+        let tick = Tick {
+            end: summary.end,
+            span: summary.span(),
+            blind: summary.blind,
+            loss: self.loss.part(),
+            traffic: None,
+        };
+        self.advance_attacks(&tick, &summary.targets);
+        for traffic in &summary.targets {
+            if !self.attacks.contains_key(&traffic.address) {
+                self.watch(&Tick { traffic: Some(traffic), ..tick }, traffic);
+            }
+        }
+        if self.now >= self.sweep_at {
+            self.sweep_at = self.now + SWEEP_INTERVAL;
+            self.sweep();
+        }
+    }
+
+    fn advance_attacks(&mut self, tick: &Tick<'_>, targets: &[TargetTraffic]) {
+        let (events, judging) = (&mut self.events, &self.config.judging);
+        self.attacks.retain(|address, tracked| {
+            let found = targets.binary_search_by_key(address, |traffic| traffic.address);
+            let traffic = found.ok().and_then(|index| targets.get(index));
+            match tracked.advance(&Tick { traffic, ..*tick }, judging) {
+                Progress::Same => true,
+                Progress::Updated => {
+                    events.push_back(AttackEvent::Updated(tracked.attack.clone()));
+                    true
+                }
+                Progress::Over(quiet) => {
+                    let attack = tracked.attack.clone();
+                    events.push_back(AttackEvent::Ended(attack, EndReason::Quiet(quiet)));
+                    false
+                }
+            }
+        });
+    }
+
+    /// Judges a target on which there is no attack yet.
+    fn watch(&mut self, tick: &Tick<'_>, traffic: &TargetTraffic) {
+        let Some(group) = group_of(&self.space, &self.config, traffic.address) else { return };
+        let judging = &self.config.judging;
+        if !self.watched.contains_key(&traffic.address) {
+            if !is_notable(&traffic.unasked, tick.span, &group.thresholds) {
+                return;
+            }
+            if self.watched.len() + self.attacks.len() >= judging.max_targets {
+                self.overlooked += 1;
+                return;
+            }
+        }
+        let start = tick.end - tick.span;
+        let watch = self.watched.entry(traffic.address).or_insert_with(|| Watch::new(start));
+        // Time without traffic leaks first, so that the onset is not put before it.
+        watch.add(start, None, &group.thresholds, judging);
+        watch.add(tick.end, Some(traffic), &group.thresholds, judging);
+        let Some(crossing) = watch.judge.crossing(&group.thresholds, judging.tolerance) else {
+            return;
+        };
+        let Some(watch) = self.watched.remove(&traffic.address) else { return };
+        let id = AttackId(self.next_id);
+        self.next_id += 1;
+        let target = Prefix::host(traffic.address);
+        let tracked = Tracked::start(id, target, group, judging, watch, &crossing, tick);
+        self.events.push_back(AttackEvent::Started(tracked.attack.clone()));
+        self.attacks.insert(traffic.address, tracked);
+    }
+
+    /// Forgets watched targets whose buckets are empty by now.
+    fn sweep(&mut self) {
+        let (now, space, config) = (self.now, &self.space, &self.config);
+        self.watched.retain(|&address, watch| {
+            let Some(group) = group_of(space, config, address) else { return false };
+            watch.add(now, None, &group.thresholds, &config.judging);
+            !watch.judge.is_calm()
+        });
+    }
+
+    /// What hides the addresses of `target`, from now on.
+    pub fn handle_occlusion(&mut self, target: Prefix, occlusion: Occlusion) {
+        for (&address, tracked) in &mut self.attacks {
+            if target.contains_address(address) {
+                tracked.occlude(self.now, occlusion);
+            }
+        }
+    }
+
+    /// A new policy. Attacks go on under its thresholds, or end if it protects their targets no
+    /// more.
+    pub fn handle_config(&mut self, now: Timestamp, config: Config) {
+        self.now = self.now.max(now);
+        self.space = Space::new(&config);
+        self.config = config;
+        // What fills a bucket under one threshold says nothing under another.
+        self.watched.clear();
+        let (space, config, events) = (&self.space, &self.config, &mut self.events);
+        self.attacks.retain(|&address, tracked| match group_of(space, config, address) {
+            Some(group) => {
+                tracked.regroup(group);
+                true
+            }
+            None => {
+                let attack = tracked.attack.clone();
+                events.push_back(AttackEvent::Ended(attack, EndReason::NotProtected));
+                false
+            }
+        });
+    }
+
+    /// Nothing more will come: every attack ends.
+    pub fn handle_input_end(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.watched.clear();
+        for (_, tracked) in std::mem::take(&mut self.attacks) {
+            self.events.push_back(AttackEvent::Ended(tracked.attack, EndReason::InputEnded));
+        }
+    }
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<AttackEvent> {
+        self.events.pop_front()
+    }
+
+    /// Attacks that go on, by target.
+    pub fn attacks(&self) -> impl Iterator<Item = &Attack> {
+        self.attacks.values().map(|tracked| &tracked.attack)
+    }
+
+    /// Times that a target was not watched because too many others were.
+    #[must_use]
+    pub const fn overlooked(&self) -> u64 {
+        self.overlooked
+    }
+}
+
+/// The group that protects `address`.
+fn group_of<'a>(space: &Space, config: &'a Config, address: IpAddr) -> Option<&'a Group> {
+    config.groups.get(usize::from(space.group_of(address)?))
+}
+
+/// Packets lost and seen of late.
+#[derive(Clone, Copy, Debug, Default)]
+struct Loss {
+    lost: f64,
+    seen: f64,
+}
+
+impl Loss {
+    #[expect(clippy::cast_precision_loss, reason = "a share of counts far below 2^52")]
+    fn add(&mut self, summary: &TrafficSummary) {
+        let memory = LOSS_MEMORY.powf(summary.span().as_secs_f64());
+        self.lost = self.lost * memory + summary.lost as f64;
+        self.seen = self.seen * memory + summary.packets as f64;
+    }
+
+    fn part(&self) -> f64 {
+        if self.lost > 0.0 { self.lost / (self.lost + self.seen) } else { 0.0 }
+    }
+}
