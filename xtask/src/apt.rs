@@ -104,7 +104,10 @@ impl<'a> Apt<'a> {
                 return Err(Failure::new(format!("{}: {text}", archive.display())));
             }
         }
-        Ok(())
+        let root = &self.tools.root;
+        self.tools
+            .mend_links()
+            .map_err(|error| Failure::new(format!("links in {}: {error}", root.display())))
     }
 
     /// The packages themselves and every library that apt would bring along.

@@ -19,8 +19,8 @@ pub(crate) enum Purpose {
 /// How the absence of a package is noticed: by what it is needed for, whoever installed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sign {
-    /// The C linker does not find `-l<name>`.
-    Library(&'static str),
+    /// The C linker does not find `-l<name>` with this symbol.
+    Library(&'static str, &'static str),
     /// No program of this name.
     Program(&'static str),
 }
@@ -46,7 +46,7 @@ struct Need {
 const NEEDS: &[Need] = &[
     Need {
         package: "libpcap-dev",
-        sign: Sign::Library("pcap"),
+        sign: Sign::Library("pcap", "pcap_create"),
         content: Content::Files,
         why: "to build the packet capture",
         purposes: &[Purpose::Demo, Purpose::Test, Purpose::Bench],
@@ -70,14 +70,14 @@ const NEEDS: &[Need] = &[
 impl Need {
     fn is_met(&self, tools: &Tools) -> bool {
         match self.sign {
-            Sign::Library(name) => tools.links_library(name),
+            Sign::Library(name, symbol) => tools.links_library(name, symbol),
             Sign::Program(name) => tools.find_program(name).is_some(),
         }
     }
 
     fn sign(&self) -> String {
         match self.sign {
-            Sign::Library(name) => format!("the linker finds no lib{name}"),
+            Sign::Library(name, _) => format!("the linker finds no lib{name}"),
             Sign::Program(name) => format!("there is no program `{name}`"),
         }
     }
@@ -156,7 +156,7 @@ fn require_apt(missing: &[&'static Need]) -> Result<(), Failure> {
     let needed: BTreeSet<String> = missing
         .iter()
         .map(|need| match need.sign {
-            Sign::Library(name) => format!("lib{name} with its development files"),
+            Sign::Library(name, _) => format!("lib{name} with its development files"),
             Sign::Program(name) => format!("the program `{name}`"),
         })
         .collect();

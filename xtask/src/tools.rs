@@ -3,6 +3,8 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 
@@ -37,7 +39,7 @@ impl Tools {
     /// The environment variables that make the unpacked programs and libraries usable.
     pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let mut variables = vec![("PATH", join(&self.program_directories()))];
-        let libraries = self.library_directories();
+        let libraries = library_directories(&self.root);
         if !libraries.is_empty() {
             for name in ["LD_LIBRARY_PATH", "LIBRARY_PATH"] {
                 let own = env::var_os(name);
@@ -58,14 +60,15 @@ impl Tools {
         self.program_directories().iter().map(|path| path.join(name)).find(|path| path.is_file())
     }
 
-    /// Whether the C linker finds `-l<name>`.
-    pub(crate) fn links_library(&self, name: &str) -> bool {
+    /// Whether the C linker finds `-l<name>` with `symbol` in it and all that the library needs.
+    pub(crate) fn links_library(&self, name: &str, symbol: &str) -> bool {
         let output = self.target.join(format!("xtask-probe-{}.so", process::id()));
         if fs::create_dir_all(&self.target).is_err() {
             return false;
         }
         let mut linker = self.command("cc");
-        linker.args(["-shared", "-nostdlib", "-o"]).arg(&output).arg(format!("-l{name}"));
+        linker.args(["-shared", "-Wl,-z,defs", "-u", symbol, "-o"]).arg(&output);
+        linker.arg(format!("-l{name}"));
         let links = linker
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -90,22 +93,43 @@ impl Tools {
         directories
     }
 
-    /// `usr/lib/<triplet>` and its like below the unpacked root.
-    fn library_directories(&self) -> Vec<PathBuf> {
-        let mut directories = Vec::new();
-        for base in ["usr/lib", "lib"].map(|path| self.root.join(path)) {
-            let Ok(entries) = fs::read_dir(&base) else { continue };
-            let mut triplets: Vec<PathBuf> = entries
-                .flatten()
-                .filter(|entry| entry.file_name().to_string_lossy().contains("-linux-"))
-                .map(|entry| entry.path())
-                .collect();
-            triplets.sort();
-            directories.extend(triplets);
-            directories.push(base);
+    /// Points the `lib*.so` links of unpacked development packages, whose library the host has
+    /// already, to the host's.
+    pub(crate) fn mend_links(&self) -> io::Result<()> {
+        let host = library_directories(Path::new("/"));
+        for directory in library_directories(&self.root) {
+            for entry in fs::read_dir(&directory)? {
+                let link = entry?.path();
+                let Ok(target) = fs::read_link(&link) else { continue };
+                if link.exists() {
+                    continue;
+                }
+                let Some(name) = target.file_name() else { continue };
+                if let Some(found) = host.iter().map(|path| path.join(name)).find(|p| p.exists()) {
+                    fs::remove_file(&link)?;
+                    symlink(found, &link)?;
+                }
+            }
         }
-        directories
+        Ok(())
     }
+}
+
+/// `usr/lib/<triplet>` and its like below `root`.
+fn library_directories(root: &Path) -> Vec<PathBuf> {
+    let mut directories = Vec::new();
+    for base in ["usr/lib", "lib"].map(|path| root.join(path)) {
+        let Ok(entries) = fs::read_dir(&base) else { continue };
+        let mut triplets: Vec<PathBuf> = entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().contains("-linux-"))
+            .map(|entry| entry.path())
+            .collect();
+        triplets.sort();
+        directories.extend(triplets);
+        directories.push(base);
+    }
+    directories
 }
 
 /// A search path from directories. A directory with a colon in its name cannot be on one.
