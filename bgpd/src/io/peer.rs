@@ -109,9 +109,15 @@ impl PeerTask {
             }
             match self.wait(&mut state, more).await {
                 Wake::Command | Wake::Again | Wake::EventRoom => {}
-                Wake::Timer => self.session.lock().handle_timeout(self.clock.now()),
+                Wake::Timer => {
+                    // If this task was late, a KEEPALIVE may have been waiting in time.
+                    for direction in Direction::ALL {
+                        self.receive(&mut state, direction, Ok(()), &mut buffer);
+                    }
+                    self.session.lock().handle_timeout(self.clock.now());
+                }
                 Wake::Ready(direction, ready) => {
-                    self.receive(&mut state, direction, ready, &mut buffer);
+                    self.receive(&mut state, direction, ready.map(drop), &mut buffer);
                 }
                 Wake::Dialled(result) => self.dialled(&mut state, result),
                 Wake::Accepted(Some(stream)) => {
@@ -139,8 +145,9 @@ impl PeerTask {
                 None => future::pending().await,
             }
         };
+        // Not biased: a flood of commands must not keep the octets and the timers of the peer from
+        // their turn.
         tokio::select! {
-            biased;
             () = self.session.wake.notified() => Wake::Command,
             () = timer => Wake::Timer,
             ready = ready(state.outgoing.as_ref()) => Wake::Ready(Direction::Outgoing, ready),
@@ -218,19 +225,18 @@ impl PeerTask {
         &self,
         state: &mut State,
         direction: Direction,
-        ready: io::Result<Ready>,
+        ready: io::Result<()>,
         buffer: &mut [u8],
     ) {
         let Some(connection) = state.connection(direction) else { return };
-        let read_once = |buffer: &mut [u8]| match &ready {
-            Ok(ready) if ready.is_readable() => connection.read(buffer),
-            Ok(_) => Ok(None),
-            Err(error) => Err(io::Error::from(error.kind())),
-        };
         for _ in 0..READS {
             let now = self.clock.now();
             let mut session = self.session.lock();
-            match read_once(buffer) {
+            let read = match &ready {
+                Ok(()) => connection.read(buffer),
+                Err(error) => Err(error.kind().into()),
+            };
+            match read {
                 Ok(None) => break,
                 Ok(Some(0)) => {
                     let why = "the peer closed the connection".to_owned();

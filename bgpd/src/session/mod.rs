@@ -147,10 +147,13 @@ pub enum Admission {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Stopped,
+    /// Not started yet. Commands are taken.
+    New,
     Running,
     /// Withdrawing everything, until this deadline.
     Stopping(Timestamp),
+    /// For good.
+    Stopped,
 }
 
 /// Our attempts to connect.
@@ -212,7 +215,7 @@ impl Session {
             retry: ConnectRetry::new(config.seed),
             config,
             gate,
-            phase: Phase::Stopped,
+            phase: Phase::New,
             stop_text: String::new(),
             dial: Dial::Off,
             outgoing: None,
@@ -228,9 +231,9 @@ impl Session {
         }
     }
 
-    /// Lets the session come up.
+    /// Lets the session come up. A session that was stopped stays so.
     pub fn handle_start(&mut self, now: Timestamp) {
-        if self.phase != Phase::Stopped {
+        if self.phase != Phase::New {
             return;
         }
         self.phase = Phase::Running;
@@ -246,7 +249,7 @@ impl Session {
     /// `text` (RFC 9003, cut to 128 octets). [`SessionEvent::Stopped`] tells when it is done, after
     /// [`STOP_TIMEOUT`] at the latest.
     pub fn handle_stop(&mut self, now: Timestamp, text: &str) {
-        if self.phase != Phase::Running {
+        if matches!(self.phase, Phase::Stopping(_) | Phase::Stopped) {
             return;
         }
         text.clone_into(&mut self.stop_text);
@@ -275,12 +278,15 @@ impl Session {
     pub fn handle_announce(&mut self, command: CommandId, route: Route) {
         let nlri = route.nlri.clone();
         self.forget_in_flight(&nlri);
-        if self.phase == Phase::Running {
-            self.rib.announce(command, route);
-            self.join_in_flight(command, &nlri);
-        } else {
-            let kind = OutcomeKind::Failed { why: "the session is stopped".to_owned() };
-            self.events.push_back(SessionEvent::Answer(Answer { command, nlri, kind }));
+        match self.phase {
+            Phase::New | Phase::Running => {
+                self.rib.announce(command, route);
+                self.join_in_flight(command, &nlri);
+            }
+            Phase::Stopping(_) | Phase::Stopped => {
+                let kind = OutcomeKind::Failed { why: "the session is stopped".to_owned() };
+                self.events.push_back(SessionEvent::Answer(Answer { command, nlri, kind }));
+            }
         }
     }
 
@@ -465,7 +471,7 @@ impl Session {
         };
         let stop = match self.phase {
             Phase::Stopping(deadline) => Some(deadline),
-            Phase::Running | Phase::Stopped => None,
+            Phase::New | Phase::Running | Phase::Stopped => None,
         };
         let connections = Direction::ALL.into_iter().flat_map(|direction| {
             let timers = self.slot(direction).and_then(|slot| slot.connection.poll_timeout());
@@ -726,7 +732,7 @@ impl Session {
 
     fn state(&self) -> SessionState {
         let dial = match (self.phase, self.dial) {
-            (Phase::Stopped, _) => SessionState::Idle,
+            (Phase::New | Phase::Stopped, _) => SessionState::Idle,
             (_, Dial::Dialling(_)) => SessionState::Connect,
             _ => SessionState::Active,
         };

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tidegate_bgpd::Family;
 use tidegate_bgpd::convert::decode_update;
 use tidegate_bgpd::egress::Gate;
-use tidegate_bgpd::session::{ConnectMode, Direction};
-use tidegate_model::{CommandId, Nlri, OutcomeKind, Route};
+use tidegate_bgpd::session::{ConnectMode, Direction, Session, SessionEvent};
+use tidegate_model::{CommandId, Nlri, OutcomeKind, Route, Timestamp};
 
 use crate::support::{blackhole, gate_policy, ntp_filter, prefix};
-use crate::world::{Random, World};
+use crate::world::{Random, World, config, gate};
 
 const MODES: [ConnectMode; 2] = [ConnectMode::Active, ConnectMode::Passive];
 const BOTH: [ConnectMode; 2] = [ConnectMode::Both, ConnectMode::Both];
@@ -105,6 +105,23 @@ fn every_session_begins_with_all_routes_and_end_of_rib() {
         world.reset();
         assert_eq!(held(&world), BTreeSet::new());
     }
+}
+
+#[test]
+fn commands_are_taken_before_the_start() {
+    let now = Timestamp::ZERO;
+    let mut session = Session::new(now, config(0, ConnectMode::Both, 1), gate());
+    session.handle_announce(CommandId(1), routes()[0].clone());
+    session.handle_start(now);
+    let answers: Vec<_> = std::iter::from_fn(|| session.poll_event()).collect();
+    let pending = OutcomeKind::Pending { why: "the session is down".to_owned() };
+    assert!(
+        answers
+            .iter()
+            .any(|event| matches!(event, SessionEvent::Answer(answer) if answer.kind == pending)),
+        "{answers:?}"
+    );
+    assert_eq!(session.routes().count(), 1);
 }
 
 #[test]

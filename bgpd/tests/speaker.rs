@@ -1,0 +1,244 @@
+//! The speaker with peers that are not well behaved. Every wait has a deadline.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stop at a surprise too")]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tidegate_bgpd::Family;
+use tidegate_bgpd::session::{ConnectMode, SessionState};
+use tidegate_bgpd::speaker::{PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle};
+use tidegate_model::CommandId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use support::{blackhole, gate_policy, ntp_filter};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 5);
+
+fn peer(name: &str, mode: ConnectMode) -> PeerConfig {
+    PeerConfig {
+        name: name.to_owned(),
+        address: IpAddr::V4(PEER),
+        asn: 65010,
+        port: 1,
+        local_address: None,
+        mode,
+        hold_time: Duration::from_secs(9),
+        families: Family::ALL.into(),
+        max_routes: 10_000,
+    }
+}
+
+fn config(listen: Vec<SocketAddr>, peers: Vec<PeerConfig>) -> SpeakerConfig {
+    SpeakerConfig {
+        asn: 65010,
+        router_id: Ipv4Addr::LOCALHOST,
+        listen,
+        peers,
+        gate: gate_policy(),
+        seed: 1,
+    }
+}
+
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// A speaker that waits for [`PEER`], and where.
+fn passive() -> (SpeakerHandle, SocketAddr) {
+    let address = free_address();
+    let peers = vec![peer("peer", ConnectMode::Passive)];
+    let (speaker, _) = Speaker::start(config(vec![address], peers)).unwrap();
+    (speaker, address)
+}
+
+async fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    // Soon full, for the tests in which it is not read.
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind(SocketAddr::from((from, 0))).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// Reads one whole message; `None` at the end of the stream.
+async fn read_message(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut message = vec![0; 19];
+    timeout(PATIENCE, stream.read_exact(&mut message)).await.unwrap().ok()?;
+    let length = usize::from(u16::from_be_bytes([message[16], message[17]]));
+    message.resize(length, 0);
+    timeout(PATIENCE, stream.read_exact(&mut message[19..])).await.unwrap().ok()?;
+    Some(message)
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![0xff; 16];
+    message.extend((19 + body.len() as u16).to_be_bytes());
+    message.push(kind);
+    message.extend(body);
+    message
+}
+
+/// Connects from [`PEER`] and brings the session up, with the four families.
+async fn establish(speaker: &SpeakerHandle, address: SocketAddr) -> TcpStream {
+    let mut stream = connect(PEER, address).await;
+    let mut capabilities = vec![65, 4, 0, 0, 0xfd, 0xf2];
+    for (afi, safi) in [(1, 1), (2, 1), (1, 133), (2, 133)] {
+        capabilities.extend([1, 4, 0, afi, 0, safi]);
+    }
+    let mut open = vec![4, 0xfd, 0xf2, 0, 9, 127, 0, 0, 5, capabilities.len() as u8 + 2, 2];
+    open.push(capabilities.len() as u8);
+    open.extend(capabilities);
+    stream.write_all(&[message(1, &open), message(4, &[])].concat()).await.unwrap();
+    wait(|| speaker.peers()[0].session.state == SessionState::Established).await;
+    stream
+}
+
+async fn wait(done: impl Fn() -> bool) {
+    let polling = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, polling).await.unwrap();
+}
+
+#[test]
+fn says_why_it_cannot_start() {
+    let outside = Speaker::start(config(Vec::new(), Vec::new()));
+    assert!(matches!(outside, Err(SpeakerError::NoRuntime)));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let twins = vec![peer("twin", ConnectMode::Active), peer("twin", ConnectMode::Active)];
+    let error = Speaker::start(config(Vec::new(), twins)).unwrap_err();
+    assert_eq!(error.to_string(), "there are two peers named `twin`");
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap();
+    let peers = vec![peer("peer", ConnectMode::Passive)];
+    let error = Speaker::start(config(vec![address], peers)).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")), "{error}");
+    // Nobody is to connect, so there is nothing to listen for.
+    let peers = vec![peer("peer", ConnectMode::Active)];
+    assert!(Speaker::start(config(vec![address], peers)).is_ok());
+}
+
+#[tokio::test]
+async fn strangers_get_nothing() {
+    let (speaker, address) = passive();
+    for _ in 0..100 {
+        let mut stranger = connect(Ipv4Addr::new(127, 0, 0, 6), address).await;
+        assert_eq!(read_message(&mut stranger).await, None);
+    }
+    assert_eq!(speaker.peers()[0].session.counters.sent.open, 0);
+    establish(&speaker, address).await;
+}
+
+#[tokio::test]
+async fn malformed_octets_are_answered_on_the_wire() {
+    let (speaker, address) = passive();
+    for (octets, code, subcode) in
+        [(vec![0; 19], 1, 1), (message(4, &[]), 5, 1), (message(9, &[]), 1, 3)]
+    {
+        let mut stream = connect(PEER, address).await;
+        assert_eq!(read_message(&mut stream).await.unwrap()[18], 1, "OPEN");
+        // What comes behind is never read, and must not keep the answer from arriving.
+        stream.write_all(&[octets, vec![7; 4000]].concat()).await.unwrap();
+        let answer = read_message(&mut stream).await.unwrap();
+        assert_eq!(answer[18..21], [3, code, subcode]);
+        assert_eq!(read_message(&mut stream).await, None);
+    }
+    let status = speaker.peers().remove(0);
+    assert_eq!(status.session.counters.sent.notification, 3);
+    establish(&speaker, address).await;
+}
+
+#[tokio::test]
+async fn a_second_connection_of_a_peer_is_turned_away() {
+    let (speaker, address) = passive();
+    let mut first = establish(&speaker, address).await;
+    let mut second = connect(PEER, address).await;
+    let answer = read_message(&mut second).await.unwrap();
+    assert_eq!(answer[18..21], [3, 6, 7], "Cease, Connection Collision Resolution");
+    assert_eq!(read_message(&mut second).await, None);
+    speaker.announce("peer", CommandId(1), blackhole("203.0.113.7")).unwrap();
+    while read_message(&mut first).await.unwrap()[18] != 2 {}
+    assert_eq!(speaker.peers()[0].session.counters.established, 1);
+}
+
+/// More than the socket takes is waiting when the stop comes, and nobody reads.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_peer_that_does_not_read() {
+    let (speaker, address) = passive();
+    let mut stream = establish(&speaker, address).await;
+    let sent = || speaker.peers()[0].session.counters.sent.update;
+    for round in 0.. {
+        let before = sent();
+        for host in 54..=255 {
+            let route = ntp_filter(&format!("203.0.113.{host}"));
+            match round % 2 {
+                0 => speaker.announce("peer", CommandId(round), route).unwrap(),
+                _ => speaker.withdraw("peer", CommandId(round), &route.nlri).unwrap(),
+            }
+        }
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        if sent() == before {
+            break;
+        }
+        assert!(round < 10_000, "the socket takes everything");
+    }
+    timeout(PATIENCE, speaker.shutdown("stop")).await.unwrap();
+    // It had been given up: what the kernel still delivers ends before the NOTIFICATION.
+    while let Some(message) = read_message(&mut stream).await {
+        assert_ne!(message[18], 3);
+    }
+}
+
+#[tokio::test]
+async fn a_stop_withdraws_then_ceases_then_closes() {
+    let (speaker, address) = passive();
+    let mut stream = establish(&speaker, address).await;
+    for host in 60..160 {
+        let route = blackhole(&format!("203.0.113.{host}"));
+        speaker.announce("peer", CommandId(host), route).unwrap();
+    }
+    wait(|| speaker.peers()[0].session.counters.sent.update > 4).await;
+    let (_, messages) = tokio::join!(speaker.shutdown("so long"), async {
+        let mut messages = Vec::new();
+        while let Some(message) = read_message(&mut stream).await {
+            messages.push(message);
+        }
+        messages
+    });
+    let mut held = std::collections::BTreeSet::new();
+    for message in messages.iter().filter(|message| message[18] == 2) {
+        let update = tidegate_bgpd::convert::decode_update(message).unwrap();
+        held.extend(update.announced);
+        for nlri in update.withdrawn {
+            assert!(held.remove(&nlri), "{nlri}");
+        }
+    }
+    assert!(held.is_empty(), "{held:?}");
+    let last = messages.last().unwrap();
+    assert_eq!(last[18..22], [3, 6, 2, 7]);
+    assert_eq!(&last[22..], b"so long");
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_closes_the_connections() {
+    let (speaker, address) = passive();
+    let mut stream = establish(&speaker, address).await;
+    let clone = speaker.clone();
+    drop(speaker);
+    clone.announce("peer", CommandId(1), blackhole("203.0.113.7")).unwrap();
+    while read_message(&mut stream).await.unwrap()[18] != 2 {}
+    drop(clone);
+    while read_message(&mut stream).await.is_some() {}
+}
