@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand};
 /// DDoS mitigation router: recognises floods and steers them away with BGP and local rules.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, about, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 success, 1 failure while running, 2 bad input: command line, \
-                        configuration, policy or capture.")]
+#[command(
+    after_help = "Exit codes: 0 success, 1 failure while running, 2 bad input: command line, \
+                        configuration, policy or capture."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use jiff::{SignedDuration, tz::TimeZone};
+use jiff::SignedDuration;
 use tidegate_model::Timestamp;
 
 /// A monotonic clock whose origin is its own creation, tied to the wall clock at that moment.
@@ -66,7 +66,7 @@ impl WallOrigin {
     /// `time` as hours, minutes, seconds and milliseconds, UTC.
     #[must_use]
     pub fn time_of_day(self, time: Timestamp) -> String {
-        self.at(time).to_zoned(TimeZone::UTC).strftime("%H:%M:%S%.3f").to_string()
+        self.at(time).strftime("%H:%M:%S%.3f").to_string()
     }
 }
 

@@ -166,8 +166,7 @@ fn run(arguments: &Run) -> Result<(), Failure> {
         LiveCapture::open(&options).map_err(|error| Failure::BadInput(error.to_string()))?;
     let clock = Clock::start();
     let stdout = anstream::AutoStream::auto(io::stdout());
-    let printer =
-        Printer::new(stdout, format(arguments.json), Updates::Hidden, clock.wall());
+    let printer = Printer::new(stdout, format(arguments.json), Updates::Hidden, clock.wall());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

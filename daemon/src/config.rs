@@ -86,8 +86,7 @@ pub fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<()
 
 fn read(path: &Path) -> Result<Source, Report> {
     let name = path.display().to_string();
-    let problem =
-        |message: String, help: &str| Report::of(Diagnostic::about(&name, message, help));
+    let problem = |message: String, help: &str| Report::of(Diagnostic::about(&name, message, help));
     let help = "name a configuration file with --config FILE";
     let metadata =
         std::fs::metadata(path).map_err(|error| problem(format!("cannot read: {error}"), help))?;

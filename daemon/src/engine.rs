@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use tidegate_detector::{Detector, TrafficSummary};
 use tidegate_model::{
-    AttackEvent, AttackId, BackendId, BackendState, Command, CommandId, CommandKind, MitigationKey, Nlri,
-    Occlusion, Outcome, OutcomeKind, Prefix, Timestamp,
+    AttackEvent, AttackId, BackendId, BackendState, Command, CommandId, CommandKind, MitigationKey,
+    Nlri, Occlusion, Outcome, OutcomeKind, Prefix, Timestamp,
 };
 use tidegate_policy::{Planner, Policy};
-use tidegate_reconciler::{Change, EntryState, Reconciler};
+use tidegate_reconciler::{Change, EntryState, Goal, Reconciler};
 
 use crate::event::{Event, EventKind, Verb};
 use crate::pipeline;
@@ -52,6 +52,10 @@ pub enum EngineOutput {
     /// To be recorded and shown.
     Event(Event),
 }
+
+/// Commands whose outcome is awaited. A command that a later one overtakes is never answered; so
+/// beyond this the oldest are forgotten, which costs an entry of the timeline and nothing else.
+const MAX_IN_FLIGHT: usize = 50_000;
 
 /// The state machine.
 pub struct Engine {
@@ -194,8 +198,10 @@ impl Engine {
             CommandKind::Withdraw(_) => Verb::Withdraw,
         };
         self.in_flight.insert(command.id, verb);
-        let key =
-            MitigationKey { backend: command.backend.clone(), nlri: command.nlri().clone() };
+        if self.in_flight.len() > MAX_IN_FLIGHT {
+            self.in_flight.pop_first();
+        }
+        let key = MitigationKey { backend: command.backend.clone(), nlri: command.nlri().clone() };
         let wanted = self.planner.desired().mitigations.get(&key);
         match &command.kind {
             CommandKind::Announce { route, .. } => EventKind::Announce {
@@ -204,7 +210,19 @@ impl Engine {
                 route: route.clone(),
                 attacks: wanted.map(|wanted| wanted.attacks.clone()).unwrap_or_default(),
             },
-            CommandKind::Withdraw(_) => EventKind::Withdraw { command: command.id, key },
+            CommandKind::Withdraw(_) => {
+                let why = self.withdraw_reason(&key);
+                EventKind::Withdraw { command: command.id, key, why }
+            }
+        }
+    }
+
+    fn withdraw_reason(&self, key: &MitigationKey) -> String {
+        let entry = self.reconciler.entries().find(|(other, _)| *other == key);
+        match entry.map(|(_, entry)| entry.goal()) {
+            Some(Goal::Remove(reason)) => reason.to_string(),
+            Some(Goal::Refuse(refusal)) => refusal.to_string(),
+            Some(Goal::Hold) | None => "to be announced anew".to_owned(),
         }
     }
 

@@ -41,6 +41,8 @@ pub enum EventKind {
         command: CommandId,
         /// What and where.
         key: MitigationKey,
+        /// Why.
+        why: String,
     },
     /// A backend's answer.
     Outcome {

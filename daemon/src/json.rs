@@ -28,9 +28,14 @@ pub fn event(event: &Event, wall: WallOrigin) -> Value {
             fields.insert("attacks".into(), json!(attacks));
             ("announce", fields)
         }
-        EventKind::Withdraw { key, .. } => ("withdraw", key_fields(key)),
+        EventKind::Withdraw { key, why, .. } => {
+            let mut fields = key_fields(key);
+            fields.insert("why".into(), json!(why));
+            ("withdraw", fields)
+        }
         EventKind::Outcome { verb, outcome } => {
-            let key = MitigationKey { backend: outcome.backend.clone(), nlri: outcome.nlri.clone() };
+            let key =
+                MitigationKey { backend: outcome.backend.clone(), nlri: outcome.nlri.clone() };
             let mut fields = key_fields(&key);
             let name = outcome_name(*verb, &outcome.kind);
             match &outcome.kind {

@@ -65,7 +65,7 @@ pub fn replay(
             Ok(None) => break None,
             Err(error) => break Some(error),
         }
-        if frames % FRAMES_PER_PROGRESS == 0 {
+        if frames.is_multiple_of(FRAMES_PER_PROGRESS) {
             bar.set_position(file.bytes_read());
         }
     };
@@ -149,7 +149,8 @@ impl<W: Write> Run<W> {
             let outputs =
                 self.engine.handle(first, EngineInput::Backend(backend, BackendState::Up));
             // That sessions are up is an assumption of the replay, not news.
-            let commands = outputs.into_iter().filter(|out| matches!(out, EngineOutput::Command(_)));
+            let commands =
+                outputs.into_iter().filter(|out| matches!(out, EngineOutput::Command(_)));
             self.carry_out(first, commands.collect())?;
         }
         Ok(end_of_tick(first))

@@ -155,11 +155,16 @@ fn start_capture(
 ) -> Result<JoinHandle<()>, io::Error> {
     thread::Builder::new().name("capture".to_owned()).spawn(move || {
         let mut missed = false;
-        capture.run(meter, move || clock.now(), &stop, |mut summary| {
-            // The engine was told nothing of the ticks that found no room: it was blind.
-            summary.blind |= missed;
-            missed = summaries.try_send(summary).is_err();
-        });
+        capture.run(
+            meter,
+            move || clock.now(),
+            &stop,
+            |mut summary| {
+                // The engine was told nothing of the ticks that found no room: it was blind.
+                summary.blind |= missed;
+                missed = summaries.try_send(summary).is_err();
+            },
+        );
     })
 }
 
@@ -213,7 +218,9 @@ impl Control {
             }
         });
         if confirmed.await.is_err() {
-            tracing::warn!("not every withdrawal was confirmed; closing the sessions drops the rest");
+            tracing::warn!(
+                "not every withdrawal was confirmed; closing the sessions drops the rest"
+            );
         }
         self.backends.shutdown("tidegate is stopping").await;
     }
@@ -278,4 +285,3 @@ fn print_events<W: Write>(queue: &Receiver<Line>, mut printer: Printer<W>) {
         }
     }
 }
-

@@ -24,12 +24,18 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 const NOTE: Style = AnsiColor::Yellow.on_default();
 const DIM: Style = Style::new().dimmed();
 
+/// Attacks and routes of which the timeline knows where they belong. Beyond that the oldest are
+/// forgotten: their lines lose the time since onset, nothing else.
+const MAX_REMEMBERED: usize = 20_000;
+
 /// Turns events into lines. Remembers which attack each mitigation belongs to.
 pub struct Timeline {
     wall: WallOrigin,
     updates: Updates,
     onsets: BTreeMap<AttackId, Timestamp>,
     owners: BTreeMap<MitigationKey, AttackId>,
+    /// Why each route that is being withdrawn is.
+    withdrawals: BTreeMap<MitigationKey, String>,
 }
 
 impl Timeline {
@@ -37,7 +43,13 @@ impl Timeline {
     /// bytes of each BGP UPDATE are shown.
     #[must_use]
     pub fn new(wall: WallOrigin, updates: Updates) -> Self {
-        Self { wall, updates, onsets: BTreeMap::new(), owners: BTreeMap::new() }
+        Self {
+            wall,
+            updates,
+            onsets: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            withdrawals: BTreeMap::new(),
+        }
     }
 
     /// The line or lines for `event`, each ended by a newline; empty for what people need not see.
@@ -50,10 +62,15 @@ impl Timeline {
             EventKind::Announce { key, attacks, .. } => {
                 if let Some(attack) = attacks.first() {
                     self.owners.insert(key.clone(), *attack);
+                    bound(&mut self.owners);
                 }
                 String::new()
             }
-            EventKind::Withdraw { .. } => String::new(),
+            EventKind::Withdraw { key, why, .. } => {
+                self.withdrawals.insert(key.clone(), why.clone());
+                bound(&mut self.withdrawals);
+                String::new()
+            }
             EventKind::Outcome { verb, outcome } => {
                 let key =
                     MitigationKey { backend: outcome.backend.clone(), nlri: outcome.nlri.clone() };
@@ -79,6 +96,7 @@ impl Timeline {
         match change {
             AttackEvent::Started(_) => {
                 self.onsets.insert(attack.id, attack.onset);
+                bound(&mut self.onsets);
                 let onset = format!(
                     "{} toward {} (group {})",
                     attack.trigger.metric,
@@ -102,7 +120,8 @@ impl Timeline {
                         .map(|evidence| format!("{}: {}", evidence.fact, evidence.seen))
                         .collect();
                     if !facts.is_empty() {
-                        text += &continuation(&format!("{}: {}", estimate.vector, facts.join("; ")));
+                        text +=
+                            &continuation(&format!("{}: {}", estimate.vector, facts.join("; ")));
                     }
                 }
                 text
@@ -116,8 +135,7 @@ impl Timeline {
                     "{reason}; {} packets, {} bytes, peak {}",
                     attack.packets, attack.bytes, attack.peak
                 );
-                let text = self.line(time, Some(attack.id), &subject, style, "ended", &what);
-                text
+                self.line(time, Some(attack.id), &subject, style, "ended", &what)
             }
         }
     }
@@ -178,8 +196,11 @@ impl Timeline {
         };
         match kind {
             OutcomeKind::Applied { bytes } => {
-                let mut text =
-                    self.line(time, attack, &subject, GOOD, done, &escape(&key.to_string()));
+                let mut what = key.to_string();
+                if let (Verb::Withdraw, Some(why)) = (verb, self.withdrawals.remove(key)) {
+                    what = format!("{what}: {why}");
+                }
+                let mut text = self.line(time, attack, &subject, GOOD, done, &escape(&what));
                 if self.updates == Updates::Shown && !bytes.is_empty() {
                     text += &continuation(&format!("UPDATE {}", hex(bytes)));
                     match decode_update(bytes) {
@@ -222,6 +243,12 @@ impl Timeline {
             .map(|onset| format!("+{}", span(time.since(*onset))))
             .unwrap_or_default();
         format!("{DIM}{wall}{DIM:#} {since:>9}  {subject:<12} {style}{name:<10}{style:#} {what}\n")
+    }
+}
+
+fn bound<K: Ord, V>(remembered: &mut BTreeMap<K, V>) {
+    while remembered.len() > MAX_REMEMBERED {
+        remembered.pop_first();
     }
 }
 
