@@ -161,14 +161,14 @@ impl Speaker {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let mut speaker = Running { clock, peers: Vec::new(), tasks: Vec::new() };
         let mut routes = Vec::new();
-        for (peer, seed) in config.peers.iter().zip(config.seed..) {
+        for (number, peer) in (0..).zip(&config.peers) {
             let (accepted, accepted_here) = mpsc::channel(ACCEPT_QUEUE);
             let (remote, local) = (peer.address, peer.local_address);
             if peer.mode != ConnectMode::Active {
                 routes.push(ListenerRoute { remote, local, to: accepted });
             }
-            let session =
-                Session::new(clock.now(), session_config(&config, peer, seed), gate.clone());
+            let settings = session_config(&config, peer, config.seed.wrapping_add(number));
+            let session = Session::new(clock.now(), settings, Arc::clone(&gate));
             let session = Arc::new(SharedSession::new(session));
             let (finished, finished_here) = watch::channel(false);
             let task = PeerTask {
