@@ -73,7 +73,7 @@ mod tests {
         for (head, part) in [
             (b"".as_slice(), "empty"),
             (b"\x28\xb5\x2f\xfd1234", "zstd -d"),
-            (b"hello world, this is a long line\nand more", "\"hello world, this is a lo\""),
+            (b"hello world, this is a long line\nand more", "\"hello world, this is a l\""),
             (b"\n\n[owned]\nprefixes", "\"[owned]\""),
             (b"\x00\x01\x02\x03\xff", "bytes 00 01 02 03 ff"),
             ("grüße ü".as_bytes().get(..9).unwrap(), "grüße"),
