@@ -461,6 +461,8 @@ fn signature(candidate: &Candidate) -> Signature {
     // Ports, flags and types are where a router looks for them only if no other header, such as
     // the Authentication Header, stands before.
     match number {
+        // Later fragments have none of them.
+        _ if candidate.vector == AttackVector::FragmentFlood => {}
         Some(protocol::TCP | protocol::UDP) if traffic.with_ports > 0 => {
             let cover = |ports: &crate::sketch::Frequent<16>| {
                 ports.covering(PORT_COVER, traffic.with_ports, MAX_PORTS)

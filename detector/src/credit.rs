@@ -1,7 +1,7 @@
 //! What a protected host asked for is no attack on it.
 //!
 //! Every packet that the host sends may call for answers: a SYN for a SYN-ACK or an RST, a DNS
-//! query for a DNS answer, an acknowledgement for more of a download, any packet for an ICMP
+//! query for a DNS answer, an acknowledgement for more of a transfer, any packet for an ICMP
 //! error. The meter grants credit for these and lets inbound packets use it up; only what comes
 //! without credit is judged.
 //!
@@ -24,8 +24,9 @@ enum Kind {
     Handshake,
     /// RSTs, for any segment sent that is no RST itself.
     Reset,
-    /// TCP from a service port, for TCP sent to one: a download.
-    TcpService,
+    /// Segments of established connections, for such segments sent: transfers either way. A
+    /// forged segment is answered with RST or not at all.
+    Established,
     /// UDP from a service port that is no reflector's: QUIC.
     UdpService,
     /// Replies of ICMP, for requests sent.
@@ -48,7 +49,7 @@ impl Kind {
         match self {
             Self::Handshake => 0,
             Self::Reset => 1,
-            Self::TcpService => 2,
+            Self::Established => 2,
             Self::UdpService => 3,
             Self::Echo => 4,
             Self::IcmpError => 5,
@@ -75,8 +76,8 @@ impl Kind {
 
 /// SYN-ACKs for one SYN: servers repeat them until they are acknowledged, Linux five times.
 const SYN_ACKS_PER_SYN: u32 = 6;
-/// Segments for one segment sent to a service. Receivers with offloading acknowledge 64 KiB at
-/// once, 45 full segments; a request without acknowledgements calls for ten (RFC 6928).
+/// Segments for one segment sent. Receivers with offloading acknowledge 64 KiB at once, 45 full
+/// segments; a request without acknowledgements calls for ten (RFC 6928).
 const SEGMENTS_PER_SEGMENT: u32 = 45;
 /// Datagrams for one datagram sent to a service: QUIC acknowledges every tenth or less.
 const DATAGRAMS_PER_DATAGRAM: u32 = 32;
@@ -85,8 +86,8 @@ const FRAGMENTS_PER_REQUEST: u32 = 4;
 /// Tunnel packets for one tunnel packet.
 const TUNNEL_PACKETS_PER_PACKET: u32 = 32;
 
-/// Ports that clients are expected to talk to and not from: those below 1024 and the usual
-/// alternatives for the web.
+/// Ports that clients are expected to talk to and not from: the system ports (RFC 6335 §6) and the
+/// usual alternatives for the web.
 fn is_service(port: u16) -> bool {
     port < 1024 || port == 8080 || port == 8443
 }
@@ -137,7 +138,7 @@ impl Credits {
         }
         self.add(Kind::IcmpError, 1);
         match packet.upper {
-            Upper::Tcp { ports, .. } => self.grant_tcp(class, ports),
+            Upper::Tcp { .. } => self.grant_tcp(class),
             Upper::Udp { ports, payload } => self.grant_udp(ports, payload),
             Upper::Icmp { .. } | Upper::Icmpv6 { .. } => {
                 if role == IcmpRole::Request {
@@ -153,22 +154,20 @@ impl Credits {
         }
     }
 
-    fn grant_tcp(&mut self, class: TrafficClass, ports: Ports) -> bool {
-        if class == TrafficClass::Rst {
-            return false;
-        }
+    fn grant_tcp(&mut self, class: TrafficClass) -> bool {
+        let (kind, amount) = match class {
+            TrafficClass::Syn => (Kind::Handshake, SYN_ACKS_PER_SYN),
+            TrafficClass::Tcp => (Kind::Established, SEGMENTS_PER_SEGMENT),
+            // A SYN-ACK may be refused, and calls for nothing more until it is acknowledged.
+            TrafficClass::SynAck => {
+                self.add(Kind::Reset, 1);
+                return false;
+            }
+            _ => return false,
+        };
         self.add(Kind::Reset, 1);
-        if class == TrafficClass::Syn {
-            self.add(Kind::Handshake, SYN_ACKS_PER_SYN);
-            return true;
-        }
-        let client = class == TrafficClass::Tcp
-            && is_service(ports.destination)
-            && !is_service(ports.source);
-        if client {
-            self.add(Kind::TcpService, SEGMENTS_PER_SEGMENT);
-        }
-        client
+        self.add(kind, amount);
+        true
     }
 
     fn grant_udp(&mut self, ports: Ports, payload: &[u8]) -> bool {
@@ -235,9 +234,7 @@ fn needed(packet: &Packet<'_>, class: TrafficClass) -> Option<Kind> {
     match (class, packet.upper) {
         (TrafficClass::SynAck, _) => Some(Kind::Handshake),
         (TrafficClass::Rst, _) => Some(Kind::Reset),
-        (TrafficClass::Tcp, Upper::Tcp { ports, .. }) if from_service(ports) => {
-            Some(Kind::TcpService)
-        }
+        (TrafficClass::Tcp, _) => Some(Kind::Established),
         (TrafficClass::Udp, Upper::Udp { ports, .. }) if from_service(ports) => {
             Some(Kind::UdpService)
         }

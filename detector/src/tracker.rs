@@ -184,6 +184,9 @@ impl Tracked {
         self.attack.peak = self.attack.peak.max(self.attack.current);
         let excess = self.excess();
         self.attack.excess = self.attack.excess.max(excess);
+        if frame_finished {
+            self.attack.sources = self.attack.sources.max(self.watch.sample.sources());
+        }
         if let Some(quiet) = self.cool(excess, tick, judging) {
             return Progress::Over(quiet);
         }
@@ -232,7 +235,6 @@ impl Tracked {
         if hidden || over.is_empty() || self.watch.sample.classes.is_empty() {
             return false;
         }
-        self.attack.sources = self.attack.sources.max(self.watch.sample.sources());
         let found = classify(&self.watch.sample, over, &self.thresholds, tick.loss);
         let changed = self.remember(found, tick.end, judging.exit_hold);
         let confidence = self.attack.confidence().get() - self.told_confidence.get();
