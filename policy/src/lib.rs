@@ -8,12 +8,14 @@
 //! [`load`] reading a directory.
 
 pub mod guard;
+pub mod planner;
 mod policy;
 mod report;
 mod resolve;
 pub mod rule;
 pub mod text;
 
+pub use planner::{Cause, Decision, DecisionKind, Planner, Refusal};
 pub use policy::{
     ConnectMode, DEFAULT_GROUP, Family, FilterAction, Group, Judging, Matcher, Peer, Policy,
     Response, ResponseAction, RtbhProfile, SeverityScale, SpeakerIdentity, UnknownName,

@@ -1,0 +1,329 @@
+//! What is installed, for how long, and how it goes.
+
+use std::collections::BTreeSet;
+
+use tidegate_model::{AttackId, BackendId, Lifetime, Mitigation, MitigationKey, Route, Timestamp};
+
+use super::decision::Refusal;
+use super::hold::{Hidden, doubled};
+use super::plan::{Phase, Plan, Stage, Strength};
+use super::routes::{self, Candidate};
+use super::{PROBE_WINDOW, Planner, reason};
+use crate::guard;
+use crate::policy::Response;
+
+impl Planner {
+    /// Makes `candidate` the plan of the attack and returns the reason. `old` is what it replaces.
+    pub(super) fn adopt(
+        &mut self,
+        now: Timestamp,
+        id: AttackId,
+        response: &Response,
+        candidate: Candidate,
+        refusals: &[Refusal],
+        old: Option<Plan>,
+    ) -> String {
+        let Some(tracked) = self.attacks.get(&id) else { return String::new() };
+        let target = tracked.attack.target;
+        let strength = Strength::of(response.action);
+        let hidden = match strength {
+            Strength::Blackhole => Hidden::Everything,
+            _ => Hidden::Vector(tracked.attack.main_vector()),
+        };
+        // Another rule for the same answer, or another form of the same blackhole, is no new start.
+        let (continued, begun) = match &old {
+            Some(old) if old.is_blackhole() != (strength == Strength::Blackhole) => (None, None),
+            Some(old) if old.response == response.name => (Some(old), Some(old.begun)),
+            Some(old) if old.is_blackhole() => (Some(old), None),
+            _ => (None, None),
+        };
+        let begun = begun.unwrap_or(now);
+        let not_after = begun + response.max_lifetime;
+        let (hold, at_least_until, phase) = match continued {
+            Some(old) => (old.hold, old.lifetime.at_least_until, old.phase),
+            None => {
+                let hold = self.holds.first(now, target, hidden, response.min_lifetime);
+                (hold, now + hold, Phase::Installed)
+            }
+        };
+        if old.is_none() && candidate.keys().any(|key| !self.claims.contains_key(&key)) {
+            self.breaker.record(now, target);
+        }
+        let fresh = || {
+            format!(
+                "{}; {}; {}{}",
+                reason::attack(&tracked.attack, tracked.severity),
+                reason::action(response, &candidate.routes),
+                reason::lifetime(hold.min(response.max_lifetime), response.max_lifetime),
+                reason::refusals(refusals),
+            )
+        };
+        // The same routes for the same reason are the same mitigation, not a change.
+        let unchanged = old
+            .as_ref()
+            .filter(|old| old.response == response.name && old.routes == candidate.routes);
+        let reason = unchanged.map_or_else(fresh, |old| old.reason.clone());
+        let plan = Plan {
+            response: response.name.clone(),
+            strength,
+            hidden,
+            routes: candidate.routes,
+            rules: candidate.rules,
+            reason: reason.clone(),
+            begun,
+            changed: now,
+            hold,
+            lifetime: Lifetime { at_least_until: at_least_until.min(not_after), not_after },
+            phase,
+            refresh_due: None,
+        };
+        self.room_made |= old.is_some();
+        self.put(id, Stage::Mitigated(Box::new(plan)));
+        reason
+    }
+
+    /// Keeps what outlives its attack, as far as another policy allows.
+    pub(super) fn keep_if_allowed(&mut self, now: Timestamp, id: AttackId, mut plan: Plan) {
+        plan.routes.retain(|(backend, route)| self.allows(backend, route));
+        let Some(tracked) = self.attacks.get(&id) else { return };
+        let candidate =
+            Candidate { routes: plan.routes.clone(), rules: Vec::new(), missing: Vec::new() };
+        match self.admit(now, &tracked.attack, Some(&plan), candidate) {
+            Ok(candidate) if !candidate.routes.is_empty() => {
+                plan.routes = candidate.routes;
+                self.put(id, Stage::Mitigated(Box::new(plan)));
+            }
+            _ => {
+                self.say_release(id, "the policy changed: withdrawn".to_owned());
+                self.attacks.remove(&id);
+                self.room_made = true;
+            }
+        }
+    }
+
+    fn allows(&self, backend: &BackendId, route: &Route) -> bool {
+        let carried = match backend {
+            BackendId::Kernel => true,
+            BackendId::Peer(name) => self.policy.peer(name).is_some_and(|peer| {
+                peer.families.iter().any(|family| routes::carries(*family, route))
+            }),
+        };
+        carried && guard::judge(&self.policy.space, &self.sessions, route).is_ok()
+    }
+
+    /// Does what is due for one attack.
+    pub(super) fn expire(&mut self, now: Timestamp, id: AttackId) {
+        let Some(tracked) = self.attacks.get(&id) else { return };
+        let Some(plan) = tracked.plan() else { return };
+        let over = now >= plan.lifetime.at_least_until;
+        match (tracked.ended, plan.phase) {
+            (Some(reason), _) if over => self.release(now, id, &format!("over: {reason}")),
+            (Some(_), _) => {}
+            (None, _) if now >= plan.lifetime.not_after => self.spend(id),
+            (None, Phase::Probing { until, calm }) if now >= until => {
+                if calm {
+                    self.change_plan(id, |plan| {
+                        plan.phase = Phase::Probing { until: Timestamp::MAX, calm };
+                    });
+                } else {
+                    self.reannounce(now, id, "not known to be over");
+                }
+            }
+            (None, Phase::Probing { .. }) => {}
+            (None, Phase::Installed) if plan.is_blackhole() => {
+                if over {
+                    self.probe(now, id);
+                }
+            }
+            (None, Phase::Installed) => {
+                if plan.refresh_due.is_some_and(|due| due <= now) {
+                    self.change_plan(id, |plan| plan.refresh_due = None);
+                    self.decide(now, id);
+                }
+            }
+        }
+    }
+
+    /// Lifts a blackhole to look, unless another attack keeps it in place: then with that one.
+    fn probe(&mut self, now: Timestamp, id: AttackId) {
+        let Some(plan) = self.attacks.get(&id).and_then(|tracked| tracked.plan()) else { return };
+        let others = routes::keys(&plan.routes).flat_map(|key| self.claimants(&key));
+        let kept = others
+            .filter(|other| *other != id)
+            .filter_map(|other| self.attacks.get(&other)?.plan())
+            .filter(|other| other.phase == Phase::Installed)
+            .map(|other| other.lifetime.at_least_until)
+            .filter(|until| *until > now)
+            .max();
+        if let Some(until) = kept {
+            self.change_plan(id, |plan| {
+                plan.lifetime.at_least_until = until.min(plan.lifetime.not_after);
+            });
+            return;
+        }
+        let until = now + self.policy.judging.exit_hold + PROBE_WINDOW;
+        let held = reason::span(plan.hold);
+        self.change_plan(id, |plan| plan.phase = Phase::Probing { until, calm: false });
+        let why = format!("blackholed for {held}: lifted to see whether the attack goes on");
+        self.say_release(id, why);
+    }
+
+    /// Puts a lifted blackhole back, for twice as long.
+    pub(super) fn reannounce(&mut self, now: Timestamp, id: AttackId, why: &str) {
+        let Some(tracked) = self.attacks.get(&id) else { return };
+        let Some(plan) = tracked.plan() else { return };
+        let hold = doubled(plan.hold);
+        let reason = format!(
+            "{why} while the blackhole was lifted: back for {}; {}; `{}`",
+            reason::span(hold),
+            reason::attack(&tracked.attack, tracked.severity),
+            plan.response,
+        );
+        let text = reason.clone();
+        self.change_plan(id, |plan| {
+            plan.hold = hold;
+            plan.phase = Phase::Installed;
+            plan.changed = now;
+            plan.reason = text;
+            plan.lifetime.at_least_until = (now + hold).min(plan.lifetime.not_after);
+        });
+        self.say_plan(id, reason);
+    }
+
+    /// The hard end: nothing more for this attack.
+    fn spend(&mut self, id: AttackId) {
+        let Some(plan) = self.attacks.get(&id).and_then(|tracked| tracked.plan()) else { return };
+        let most = reason::span(plan.lifetime.not_after.since(plan.begun));
+        self.say_release(
+            id,
+            format!(
+                "the maximum lifetime of {most} is over: withdrawn, and not again for this attack"
+            ),
+        );
+        self.put(id, Stage::Spent);
+        self.room_made = true;
+    }
+
+    /// Withdraws what is left of an attack that is over, and forgets it.
+    pub(super) fn release(&mut self, now: Timestamp, id: AttackId, why: &str) {
+        let Some(tracked) = self.attacks.get(&id) else { return };
+        let Some(plan) = tracked.plan() else { return };
+        let (target, hidden, hold) = (tracked.attack.target, plan.hidden, plan.hold);
+        self.holds.remember(now, target, hidden, hold);
+        self.say_release(id, format!("{why}; withdrawn"));
+        self.put(id, Stage::Idle);
+        self.attacks.remove(&id);
+        self.room_made = true;
+    }
+
+    fn change_plan(&mut self, id: AttackId, change: impl FnOnce(&mut Plan)) {
+        let Some(plan) = self.attacks.get(&id).and_then(|tracked| tracked.plan()) else { return };
+        let mut plan = plan.clone();
+        change(&mut plan);
+        self.put(id, Stage::Mitigated(Box::new(plan)));
+    }
+
+    /// Sets the stage of an attack and brings claims and desired set up to date with it.
+    pub(super) fn put(&mut self, id: AttackId, stage: Stage) {
+        let Some(tracked) = self.attacks.get_mut(&id) else { return };
+        let keys = |plan: Option<&Plan>| -> BTreeSet<MitigationKey> {
+            plan.map(|plan| routes::keys(&plan.routes).collect()).unwrap_or_default()
+        };
+        let old = keys(tracked.plan());
+        tracked.stage = stage;
+        tracked.told = tracked.told.take().filter(|_| tracked.plan().is_none());
+        let new = keys(tracked.plan());
+        for key in old.difference(&new) {
+            self.unclaim(key, id);
+        }
+        for key in new.difference(&old) {
+            self.claim(key, id);
+        }
+        for key in old.union(&new) {
+            self.update_desired(key);
+        }
+        self.timers_changed = true;
+    }
+
+    fn claim(&mut self, key: &MitigationKey, id: AttackId) {
+        let ids = self.claims.entry(key.clone()).or_default();
+        if ids.is_empty() {
+            *self.claimed_at.entry(key.backend.clone()).or_default() += 1;
+        }
+        ids.insert(id);
+    }
+
+    fn unclaim(&mut self, key: &MitigationKey, id: AttackId) {
+        let Some(ids) = self.claims.get_mut(key) else { return };
+        ids.remove(&id);
+        if ids.is_empty() {
+            self.claims.remove(key);
+            if let Some(count) = self.claimed_at.get_mut(&key.backend) {
+                *count = count.saturating_sub(1);
+            }
+            self.claimed_at.retain(|_, count| *count > 0);
+        }
+    }
+
+    fn claimants(&self, key: &MitigationKey) -> Vec<AttackId> {
+        self.claims.get(key).into_iter().flatten().copied().collect()
+    }
+
+    fn update_desired(&mut self, key: &MitigationKey) {
+        match self.merged(key) {
+            Some(mitigation) => {
+                if self.desired.mitigations.get(key) != Some(&mitigation) {
+                    self.desired.mitigations.insert(key.clone(), mitigation);
+                    self.set_changed = true;
+                }
+            }
+            None => self.set_changed |= self.desired.mitigations.remove(key).is_some(),
+        }
+    }
+
+    /// What all attacks that want `key` installed make of it: the strongest says how and why, the
+    /// longest how long.
+    fn merged(&self, key: &MitigationKey) -> Option<Mitigation> {
+        let mut strongest: Option<(Strength, Mitigation)> = None;
+        for id in self.claimants(key) {
+            let Some(plan) = self.attacks.get(&id).and_then(|tracked| tracked.plan()) else {
+                continue;
+            };
+            let mut wanted = plan
+                .routes
+                .iter()
+                .filter(|(backend, route)| *backend == key.backend && route.nlri == key.nlri);
+            let Some((backend, route)) = wanted.next().filter(|_| plan.phase == Phase::Installed)
+            else {
+                continue;
+            };
+            let mut mitigation = Mitigation {
+                backend: backend.clone(),
+                route: route.clone(),
+                attacks: BTreeSet::from([id]),
+                response: plan.response.clone(),
+                reason: plan.reason.clone(),
+                lifetime: plan.lifetime,
+            };
+            let mut strength = plan.strength;
+            if let Some((other_strength, other)) = strongest.take() {
+                mitigation = combine((strength, mitigation), (other_strength, other));
+                strength = strength.max(other_strength);
+            }
+            strongest = Some((strength, mitigation));
+        }
+        strongest.map(|(_, mitigation)| mitigation)
+    }
+}
+
+/// Equal strength leaves the older attack's word.
+fn combine(new: (Strength, Mitigation), old: (Strength, Mitigation)) -> Mitigation {
+    let ((new_strength, new), (old_strength, old)) = (new, old);
+    let (mut first, second) = if new_strength > old_strength { (new, old) } else { (old, new) };
+    first.attacks.extend(second.attacks);
+    first.lifetime = Lifetime {
+        at_least_until: first.lifetime.at_least_until.max(second.lifetime.at_least_until),
+        not_after: first.lifetime.not_after.max(second.lifetime.not_after),
+    };
+    first
+}

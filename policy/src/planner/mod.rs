@@ -1,0 +1,383 @@
+//! From attacks to what should be installed, with reasons.
+//!
+//! The planner keeps, for each attack, what is done about it. It is deterministic: the same calls
+//! give the same set and the same decisions.
+//!
+//! # Which response
+//!
+//! The first response of the policy that matches and can be carried out decides. One cannot be
+//! carried out when the [guard](crate::guard) refuses a route, no peer has the family, no
+//! [rule](crate::rule) can be made, or there is no room; the next that matches follows, and the
+//! reason says so. During an attack the severity never sinks and what is done never gets weaker
+//! (local, FlowSpec, blackhole; a rate limit before discard). It gets stronger at once. Rules are
+//! replaced when the attack gets through and they no longer fit it, at most once in
+//! [`REFRESH_INTERVAL`]: behind rules that work there is nothing to learn.
+//!
+//! # How long
+//!
+//! ```text
+//!           can be carried out                 hold is over (blackhole)
+//! +------+ ------------------> +-----------+ --------------------------> +---------+
+//! | Idle |                     | Installed |                             | Probing |
+//! +------+ <----- new policy - +-----------+ <-- goes on: hold doubled -- +---------+
+//!   |  ^                         |   |   |                                  |    |
+//!   |  | room appears    maximum |   |   | Ended, minimum       maximum     |    |
+//!   v  |                lifetime |   |   | lifetime not passed  lifetime    |    |
+//! +---------+                    |   |   +--------> +---------+             |    |
+//! | Waiting |      +-------+ <---+   |              | Staying |             |    |
+//! +---------+      | Spent | <-------|--------------|---------|-------------+    |
+//!                  +-------+         | Ended        +---------+                  |
+//!                      | Ended       |                   | minimum passed   Ended |
+//!                      v             v                   v                       v
+//!                   forgotten; what was installed is withdrawn; its hold is remembered
+//! ```
+//!
+//! Idle and Waiting end with the attack too. An attack that is over because the input ended, or
+//! because its target is not protected any more, does not stay.
+//!
+//! A blackhole hides its own evidence: the detector is told of it ([`Planner::occlusion`]) and does
+//! not end the attack for being quiet. So the planner lifts the blackhole when its hold is over and
+//! looks. Reported above its limit, the attack goes on: announced again, hold doubled, up to
+//! [`MAX_HOLD`]. Ended by the detector, it is over. If neither happens within the detector's own
+//! time to call an end and [`PROBE_WINDOW`], the last word counts: reported below the limit it stays
+//! lifted, never reported it is announced again, because unknown is not over.
+//!
+//! A filter upstream hides its vector as well, but the detector cannot be told so. An attack that
+//! comes back within [`RELAPSE`] of the filter going is the same one: the filter's hold then grows
+//! in the same way, so that a hidden attack causes a few changes and not one every few seconds.
+//!
+//! # How many
+//!
+//! At most [`MAX_ATTACKS`] attacks, [`MAX_MITIGATIONS`] in all, [`MAX_KERNEL_RULES`] in the kernel,
+//! four fifths of `max_routes` at a peer (beyond its own limit the peer resets the session), and
+//! [`MAX_NEW_TARGETS`] new targets in [`WINDOW`]. What has no room is refused, waits and is decided
+//! again when room appears, worst first.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_model::{
+    Attack, AttackEvent, AttackId, BackendId, DesiredSet, EndReason, MitigationKey, Nlri,
+    Occlusion, Prefix, Severity, Timestamp,
+};
+
+use crate::policy::Policy;
+
+mod breaker;
+mod choice;
+mod decision;
+mod hold;
+mod keeping;
+mod plan;
+mod reason;
+mod routes;
+
+pub use breaker::{COOL_DOWN, MAX_NEW_TARGETS, WINDOW};
+pub use decision::{Cause, Decision, DecisionKind, Refusal};
+pub use hold::{FIRST_RELAPSE_HOLD, MAX_HOLD, MAX_REMEMBERED, MIN_BLACKHOLE_HOLD, RELAPSE};
+
+use breaker::Breaker;
+use hold::Holds;
+use plan::{Phase, Plan, Stage, Tracked, gets_through};
+
+/// Most attacks that are followed. Further ones are refused until one ends.
+pub const MAX_ATTACKS: usize = 16_384;
+/// Most mitigations wanted at once, over all backends.
+pub const MAX_MITIGATIONS: usize = 4096;
+/// Most rules wanted in the kernel.
+pub const MAX_KERNEL_RULES: usize = 1024;
+/// Rules of one attack are replaced at most once in this time.
+pub const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// How much longer than the detector needs to call an end a blackhole is lifted to look.
+pub const PROBE_WINDOW: Duration = Duration::from_secs(2);
+/// Most decisions that wait to be polled. The oldest go first, and are counted.
+pub const MAX_DECISIONS: usize = 4096;
+/// Most waiting attacks that are decided again when room appears, the worst first. The others get
+/// their turn the next time, or with their next update.
+pub const MAX_RECONSIDERED: usize = 64;
+
+/// Plans what to do about attacks.
+#[derive(Debug)]
+pub struct Planner {
+    policy: Arc<Policy>,
+    sessions: Vec<IpAddr>,
+    attacks: BTreeMap<AttackId, Tracked>,
+    /// Every route of every plan, installed or lifted for a probe: what limits count, so that what
+    /// is lifted has room to come back.
+    claims: BTreeMap<MitigationKey, BTreeSet<AttackId>>,
+    claimed_at: BTreeMap<BackendId, usize>,
+    holds: Holds,
+    breaker: Breaker,
+    desired: DesiredSet,
+    decisions: VecDeque<Decision>,
+    decisions_lost: u64,
+    next_timeout: Option<Timestamp>,
+    /// What the current call has done.
+    set_changed: bool,
+    timers_changed: bool,
+    room_made: bool,
+}
+
+impl Planner {
+    /// A planner that knows of no attack.
+    #[must_use]
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Self {
+            sessions: policy.session_addresses().into_iter().collect(),
+            policy,
+            attacks: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            claimed_at: BTreeMap::new(),
+            holds: Holds::default(),
+            breaker: Breaker::default(),
+            desired: DesiredSet::default(),
+            decisions: VecDeque::new(),
+            decisions_lost: 0,
+            next_timeout: None,
+            set_changed: false,
+            timers_changed: false,
+            room_made: false,
+        }
+    }
+
+    /// Takes news of an attack. An update of an attack never heard of starts it; news of one that
+    /// has ended is ignored.
+    pub fn handle_attack(&mut self, now: Timestamp, event: &AttackEvent) {
+        match event {
+            AttackEvent::Started(attack) | AttackEvent::Updated(attack) => {
+                self.learn(now, event, attack)
+            }
+            AttackEvent::Ended(attack, reason) => self.end(now, attack, *reason),
+        }
+        self.settle(now);
+    }
+
+    /// Plans everything anew by another policy. What that policy does not allow goes at once,
+    /// whatever its minimum lifetime.
+    pub fn handle_policy(&mut self, now: Timestamp, policy: Arc<Policy>) {
+        self.sessions = policy.session_addresses().into_iter().collect();
+        self.policy = policy;
+        let before = self.desired.mitigations.clone();
+        let mut order: Vec<(bool, Reverse<Severity>, AttackId)> = Vec::new();
+        let mut plans: BTreeMap<AttackId, Plan> = BTreeMap::new();
+        let ids: Vec<AttackId> = self.attacks.keys().copied().collect();
+        for id in ids {
+            let Some(tracked) = self.attacks.get_mut(&id) else { continue };
+            tracked.severity = self.policy.severities.severity(tracked.attack.excess);
+            order.push((tracked.ended.is_some(), Reverse(tracked.severity), id));
+            if let Some(plan) = tracked.plan().cloned() {
+                plans.insert(id, plan);
+                self.put(id, Stage::Idle);
+            }
+        }
+        // Where limits shrank, what still goes on comes before what is over, the worst first.
+        order.sort_unstable();
+        for (over, _, id) in order {
+            match plans.remove(&id) {
+                Some(plan) if over => self.keep_if_allowed(now, id, plan),
+                plan => self.replan(now, id, plan),
+            }
+        }
+        self.set_changed = self.desired.mitigations != before;
+        self.settle(now);
+    }
+
+    /// Does what time alone makes due. Late calls are harmless.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        let due: Vec<AttackId> = self
+            .attacks
+            .iter()
+            .filter(|(_, tracked)| tracked.due().is_some_and(|due| due <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.expire(now, id);
+        }
+        self.settle(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next needed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.next_timeout
+    }
+
+    /// Everything that should be installed now.
+    #[must_use]
+    pub fn desired(&self) -> &DesiredSet {
+        &self.desired
+    }
+
+    /// The next decision, oldest first.
+    pub fn poll_decision(&mut self) -> Option<Decision> {
+        self.decisions.pop_front()
+    }
+
+    /// Decisions that were dropped because nobody polled them.
+    #[must_use]
+    pub fn decisions_lost(&self) -> u64 {
+        self.decisions_lost
+    }
+
+    /// What hides `target` from the detector.
+    #[must_use]
+    pub fn occlusion(&self, target: Prefix) -> Occlusion {
+        let blackholed = self.policy.peers.iter().any(|peer| {
+            let backend = BackendId::Peer(peer.name.clone());
+            let key = MitigationKey { backend, nlri: Nlri::Unicast(target) };
+            self.desired.mitigations.contains_key(&key)
+        });
+        if blackholed { Occlusion::Blackholed } else { Occlusion::Visible }
+    }
+
+    fn learn(&mut self, now: Timestamp, event: &AttackEvent, attack: &Attack) {
+        let severity = self.policy.severities.severity(attack.excess);
+        if !self.attacks.contains_key(&attack.id) && self.attacks.len() >= MAX_ATTACKS {
+            if matches!(event, AttackEvent::Started(_)) {
+                let cause = Cause::TooManyAttacks { limit: MAX_ATTACKS };
+                let refusal = Refusal { response: None, cause };
+                self.say_idle(attack, severity, None, vec![refusal]);
+            }
+            return;
+        }
+        let tracked = self.attacks.entry(attack.id).or_insert_with(|| Tracked {
+            attack: attack.clone(),
+            severity,
+            ended: None,
+            stage: Stage::Idle,
+            told: None,
+        });
+        if tracked.ended.is_some() {
+            return;
+        }
+        tracked.attack = attack.clone();
+        tracked.severity = tracked.severity.max(severity);
+        let seen = gets_through(attack);
+        match &mut tracked.stage {
+            Stage::Spent => {}
+            Stage::Mitigated(plan) if plan.phase != Phase::Installed => {
+                if seen {
+                    self.reannounce(now, attack.id, "still above its limit");
+                } else if let Phase::Probing { calm, .. } = &mut plan.phase {
+                    *calm = true;
+                }
+            }
+            _ => self.decide(now, attack.id),
+        }
+    }
+
+    fn end(&mut self, now: Timestamp, attack: &Attack, reason: EndReason) {
+        let Some(tracked) = self.attacks.get_mut(&attack.id) else { return };
+        if tracked.ended.is_some() {
+            return;
+        }
+        tracked.attack = attack.clone();
+        let Some(plan) = tracked.plan() else {
+            self.attacks.remove(&attack.id);
+            return;
+        };
+        let quiet = matches!(reason, EndReason::Quiet(_));
+        let early = plan.phase == Phase::Installed && now < plan.lifetime.at_least_until;
+        if quiet && early {
+            tracked.ended = Some(reason);
+            self.timers_changed = true;
+        } else {
+            self.release(now, attack.id, &format!("over: {reason}"));
+        }
+    }
+
+    /// Ends a call: gives room to those who wait, counts the change, sets the timer.
+    fn settle(&mut self, now: Timestamp) {
+        if self.breaker.recover(now) {
+            self.room_made = true;
+            self.timers_changed = true;
+        }
+        if std::mem::take(&mut self.room_made) && self.breaker.tripped_until().is_none() {
+            let mut waiting: Vec<(Reverse<Severity>, AttackId)> = self
+                .attacks
+                .iter()
+                .filter(|(_, tracked)| matches!(tracked.stage, Stage::Waiting))
+                .map(|(id, tracked)| (Reverse(tracked.severity), *id))
+                .collect();
+            waiting.sort_unstable();
+            for (_, id) in waiting.into_iter().take(MAX_RECONSIDERED) {
+                self.decide(now, id);
+            }
+        }
+        if std::mem::take(&mut self.set_changed) {
+            self.desired.generation += 1;
+        }
+        if std::mem::take(&mut self.timers_changed) {
+            let due = self.attacks.values().filter_map(Tracked::due);
+            self.next_timeout = due.chain(self.breaker.tripped_until()).min();
+        }
+    }
+
+    fn say(&mut self, decision: Decision) {
+        if self.decisions.len() >= MAX_DECISIONS {
+            self.decisions.pop_front();
+            self.decisions_lost += 1;
+        }
+        self.decisions.push_back(decision);
+    }
+
+    /// The attack's plan, for `reason`.
+    fn say_plan(&mut self, id: AttackId, reason: String) {
+        let Some(tracked) = self.attacks.get(&id) else { return };
+        let Some(plan) = tracked.plan() else { return };
+        self.say(Decision {
+            attack: id,
+            target: tracked.attack.target,
+            severity: tracked.severity,
+            response: Some(plan.response.clone()),
+            kind: DecisionKind::Mitigate(routes::keys(&plan.routes).collect()),
+            reason,
+        });
+    }
+
+    fn say_release(&mut self, id: AttackId, reason: String) {
+        let Some(tracked) = self.attacks.get(&id) else { return };
+        self.say(Decision {
+            attack: id,
+            target: tracked.attack.target,
+            severity: tracked.severity,
+            response: tracked.plan().map(|plan| plan.response.clone()),
+            kind: DecisionKind::Release,
+            reason,
+        });
+    }
+
+    fn say_idle(
+        &mut self,
+        attack: &Attack,
+        severity: Severity,
+        response: Option<String>,
+        refusals: Vec<Refusal>,
+    ) {
+        let done = match (&response, refusals.is_empty()) {
+            (Some(name), _) => format!("`{name}`: observed only"),
+            (None, true) => "no response matches: observed only".to_owned(),
+            (None, false) => "not mitigated".to_owned(),
+        };
+        let reason =
+            format!("{}; {done}{}", reason::attack(attack, severity), reason::refusals(&refusals));
+        let kind = match response {
+            None if !refusals.is_empty() => DecisionKind::Refused(refusals),
+            _ => DecisionKind::Observe,
+        };
+        self.say(Decision {
+            attack: attack.id,
+            target: attack.target,
+            severity,
+            response,
+            kind,
+            reason,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Reasons in one line, for people.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tidegate_model::{Attack, BackendId, Route, Severity, Trigger};
+
+use super::decision::Refusal;
+use crate::policy::{Response, ResponseAction};
+
+/// `tcp-syn at 120 kpps, limit 10.0 kpps, peak 12.3 times the limit; syn-flood, confidence 0.97;
+/// severity high`
+pub(super) fn attack(attack: &Attack, severity: Severity) -> String {
+    format!(
+        "{}, peak {:.1} times the limit; {}, confidence {}; severity {severity}",
+        trigger(&attack.trigger),
+        attack.excess,
+        attack.main_vector(),
+        attack.confidence(),
+    )
+}
+
+/// In the unit that is further over its limit.
+fn trigger(trigger: &Trigger) -> String {
+    let Trigger { metric, rate, limit } = trigger;
+    let packets = tidegate_model::Limit { packets: limit.packets, bits: None };
+    let by_packets = packets.excess(*rate) >= limit.excess(*rate);
+    match (limit.packets, limit.bits) {
+        (Some(packets), bits) if by_packets || bits.is_none() => {
+            format!("{metric} at {}, limit {packets}", rate.packets)
+        }
+        (_, Some(bits)) => format!("{metric} at {}, limit {bits}", rate.bits),
+        _ => format!("{metric} at {rate}"),
+    }
+}
+
+/// `` `filters`: discard by 2 FlowSpec rules at peer a, peer b ``
+pub(super) fn action(response: &Response, routes: &[(BackendId, Route)]) -> String {
+    let backends: BTreeSet<String> =
+        routes.iter().map(|(backend, _)| backend.to_string()).collect();
+    let count = routes.len() / backends.len().max(1);
+    let plural = if count == 1 { "" } else { "s" };
+    let what = match response.action {
+        ResponseAction::Observe => "observe".to_owned(),
+        ResponseAction::Rtbh => "blackhole".to_owned(),
+        ResponseAction::FlowSpec(filter) => format!("{filter} by {count} FlowSpec rule{plural}"),
+        ResponseAction::Local(filter) => format!("{filter} by {count} rule{plural}"),
+    };
+    let places = backends.into_iter().collect::<Vec<_>>().join(", ");
+    format!("`{}`: {what} at {places}", response.name)
+}
+
+/// `; not `filters`, `limits`: ...` for each cause.
+pub(super) fn refusals(refusals: &[Refusal]) -> String {
+    let mut text = String::new();
+    for (index, refusal) in refusals.iter().enumerate() {
+        let same = |other: &&Refusal| other.cause == refusal.cause;
+        if refusals.iter().take(index).any(|other| same(&other)) {
+            continue;
+        }
+        let names: Vec<String> = refusals
+            .iter()
+            .filter(same)
+            .filter_map(|refusal| Some(format!("`{}`", refusal.response.as_deref()?)))
+            .collect();
+        let _ = match names.as_slice() {
+            [] => write!(text, "; {}", refusal.cause),
+            names => write!(text, "; not {}: {}", names.join(", "), refusal.cause),
+        };
+    }
+    text
+}
+
+/// `at least 60 s, at most 6 h`
+pub(super) fn lifetime(at_least: Duration, at_most: Duration) -> String {
+    format!("at least {}, at most {}", span(at_least), span(at_most))
+}
+
+/// The largest unit that needs no fraction, down to seconds.
+pub(super) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if duration.subsec_nanos() > 0 {
+        return format!("{:.1} s", duration.as_secs_f64());
+    }
+    match seconds {
+        0 => "0 s".to_owned(),
+        _ if seconds.is_multiple_of(3600) => format!("{} h", seconds / 3600),
+        _ if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
+    }
+}

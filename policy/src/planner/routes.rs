@@ -1,0 +1,157 @@
+//! The routes with which a response would be carried out.
+
+use std::net::IpAddr;
+
+use tidegate_model::{
+    AddressFamily, Attack, BackendId, Community, FlowSpecRule, MitigationKey, Nlri, Prefix, Route,
+    TrafficFilteringAction,
+};
+
+use super::decision::Cause;
+use crate::guard;
+use crate::policy::{Family, FilterAction, Peer, Policy, Response, ResponseAction};
+use crate::rule;
+
+/// A response in terms of routes, every one of which the guard let pass.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Candidate {
+    /// At least one.
+    pub(super) routes: Vec<(BackendId, Route)>,
+    /// The rules among them, each once, whatever the number of backends.
+    pub(super) rules: Vec<FlowSpecRule>,
+    /// What stands in the way at some of the response's peers.
+    pub(super) missing: Vec<Cause>,
+}
+
+impl Candidate {
+    pub(super) fn keys(&self) -> impl Iterator<Item = MitigationKey> {
+        keys(&self.routes)
+    }
+}
+
+/// What `routes` are known by.
+pub(super) fn keys(routes: &[(BackendId, Route)]) -> impl Iterator<Item = MitigationKey> {
+    routes.iter().map(|(backend, route)| MitigationKey {
+        backend: backend.clone(),
+        nlri: route.nlri.clone(),
+    })
+}
+
+/// The routes for `response` to `attack`. `rules_kept` are used in place of new ones as long as
+/// they fit.
+pub(super) fn carry_out(
+    policy: &Policy,
+    sessions: &[IpAddr],
+    attack: &Attack,
+    response: &Response,
+    rules_kept: &[FlowSpecRule],
+) -> Result<Candidate, Vec<Cause>> {
+    let family = attack.target.family();
+    let (rules, action) = match response.action {
+        ResponseAction::Observe | ResponseAction::Rtbh => (Vec::new(), None),
+        ResponseAction::Local(filter) | ResponseAction::FlowSpec(filter) => {
+            let rules = rules(attack, rules_kept).map_err(|reason| vec![reason])?;
+            (rules, Some(filter_action(filter)))
+        }
+    };
+    let mut routes = Vec::new();
+    let mut missing: Vec<Cause> = Vec::new();
+    for (backend, peer) in backends(policy, response, family) {
+        let wanted = match action {
+            None => vec![blackhole(peer, attack.target)],
+            Some(action) => rules.iter().map(|rule| filter(peer, rule, action)).collect(),
+        };
+        // All rules or none: half of them would leave the target down and pass for an answer.
+        match wanted.iter().try_for_each(|route| guard::judge(&policy.space, sessions, route)) {
+            Ok(()) => routes.extend(wanted.into_iter().map(|route| (backend.clone(), route))),
+            Err(refusal) if missing.contains(&Cause::Guard(refusal.clone())) => {}
+            Err(refusal) => missing.push(refusal.into()),
+        }
+    }
+    if !routes.is_empty() {
+        return Ok(Candidate { routes, rules, missing });
+    }
+    if let (true, Some(family)) = (missing.is_empty(), response.action.family(family)) {
+        missing.push(Cause::NoPeer { family });
+    }
+    Err(missing)
+}
+
+fn rules(attack: &Attack, kept: &[FlowSpecRule]) -> Result<Vec<FlowSpecRule>, Cause> {
+    match rule::synthesise(attack.target, &attack.vectors) {
+        Ok(rules) if rule::still_fits(kept, &rules) => Ok(kept.to_vec()),
+        Ok(rules) => Ok(rules),
+        Err(reason) => Err(reason.into()),
+    }
+}
+
+/// The kernel, or the response's peers that have the family.
+fn backends<'a>(
+    policy: &'a Policy,
+    response: &'a Response,
+    target: AddressFamily,
+) -> Vec<(BackendId, Option<&'a Peer>)> {
+    let Some(family) = response.action.family(target) else {
+        return vec![(BackendId::Kernel, None)];
+    };
+    let peers = response.peers.iter().filter_map(|name| policy.peer(name));
+    peers
+        .filter(|peer| peer.has(family))
+        .map(|peer| (BackendId::Peer(peer.name.clone()), Some(peer)))
+        .collect()
+}
+
+/// Whether `family` is the one that `route` is announced in.
+pub(super) fn carries(family: Family, route: &Route) -> bool {
+    let (unicast, flowspec) = match route.nlri.family() {
+        AddressFamily::Ipv4 => (Family::Ipv4Unicast, Family::Ipv4FlowSpec),
+        AddressFamily::Ipv6 => (Family::Ipv6Unicast, Family::Ipv6FlowSpec),
+    };
+    match route.nlri {
+        Nlri::Unicast(_) => family == unicast,
+        Nlri::FlowSpec(_) => family == flowspec,
+    }
+}
+
+fn filter_action(filter: FilterAction) -> TrafficFilteringAction {
+    #[expect(clippy::cast_precision_loss, reason = "the wire has a 32-bit float (RFC 8955 §7.1)")]
+    match filter {
+        FilterAction::Discard => TrafficFilteringAction::DISCARD,
+        FilterAction::RateLimitBytes(bytes) => TrafficFilteringAction::RateLimitBytes(bytes as f32),
+        FilterAction::RateLimitPackets(packets) => {
+            TrafficFilteringAction::RateLimitPackets(packets as f32)
+        }
+    }
+}
+
+fn blackhole(peer: Option<&Peer>, target: Prefix) -> Route {
+    let next_hop = peer.map(|peer| match target.family() {
+        AddressFamily::Ipv4 => IpAddr::V4(peer.rtbh.next_hop_v4),
+        AddressFamily::Ipv6 => IpAddr::V6(peer.rtbh.next_hop_v6),
+    });
+    let communities = peer.map(|peer| &peer.communities | &peer.rtbh.communities);
+    let large = peer.map(|peer| &peer.large_communities | &peer.rtbh.large_communities);
+    Route {
+        nlri: Nlri::Unicast(target),
+        next_hop,
+        communities: communities.unwrap_or_default(),
+        large_communities: large.unwrap_or_default(),
+        actions: Vec::new(),
+    }
+}
+
+/// A filter stays inside the peer's AS (NO_EXPORT): its border routers are where it acts, and no
+/// neighbour of theirs asked for it.
+fn filter(peer: Option<&Peer>, rule: &FlowSpecRule, action: TrafficFilteringAction) -> Route {
+    let mut communities = peer.map(|peer| peer.communities.clone()).unwrap_or_default();
+    if peer.is_some() {
+        communities.insert(Community::NO_EXPORT);
+    }
+    Route {
+        nlri: Nlri::FlowSpec(rule.clone()),
+        next_hop: None,
+        communities,
+        large_communities: peer.map(|peer| peer.large_communities.clone()).unwrap_or_default(),
+        actions: vec![action],
+    }
+}
