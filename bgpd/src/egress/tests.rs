@@ -292,6 +292,7 @@ fn flowspec_rules() {
         ("false", flow(1, "0120cb007107 038011"), "impossible"),
         ("below and above", flow(1, "0120cb007107 05143503 c23503"), "malformed"),
         ("port < 53 and > 53", flow(1, "0120cb007107 050435 c235"), "impossible"),
+        ("port > 53 and < 55", flow(1, "0120cb007107 050235 c437"), "passes"),
         ("packet length < 20", flow(1, "0120cb007107 0a8413"), "impossible"),
         (
             "IPv6 packet length < 40",

@@ -1,7 +1,12 @@
 //! The wire format against the world: recorded vectors, other people's decoders, and properties
 //! over arbitrary routes, messages and sequences of commands.
 
-#![allow(missing_docs, reason = "tests are named by what they show")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise"
+)]
 
 mod gate;
 mod oracles;

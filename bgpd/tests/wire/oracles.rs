@@ -73,6 +73,31 @@ fn four_octet_path(segments: &[As4PathSegment]) -> Vec<u32> {
     segments.iter().flat_map(|segment| segment.as_numbers().to_vec()).collect()
 }
 
+fn netgauze_communities(seen: &mut Seen, attribute: &PathAttributeValue) {
+    match attribute {
+        PathAttributeValue::Communities(list) => {
+            let text = |value: u32| format!("{}:{}", value >> 16, value & 0xffff);
+            seen.communities = list.communities().iter().map(|one| text(one.value())).collect();
+        }
+        PathAttributeValue::LargeCommunities(list) => {
+            seen.large_communities = list
+                .communities()
+                .iter()
+                .map(|one| {
+                    format!("{}:{}:{}", one.global_admin(), one.local_data1(), one.local_data2())
+                })
+                .collect();
+        }
+        PathAttributeValue::ExtendedCommunities(list) => {
+            seen.actions += list.communities().len();
+        }
+        PathAttributeValue::ExtendedCommunitiesIpv6(list) => {
+            seen.actions += list.communities().len();
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 fn netgauze(parameters: &SessionParameters, message: &[u8]) -> Seen {
     let update = netgauze_update(parameters, message);
     let mut seen = Seen {
@@ -101,30 +126,6 @@ fn netgauze(parameters: &SessionParameters, message: &[u8]) -> Seen {
             PathAttributeValue::LocalPreference(preference) => {
                 seen.local_preference = Some(preference.metric());
             }
-            PathAttributeValue::Communities(list) => {
-                let text = |value: u32| format!("{}:{}", value >> 16, value & 0xffff);
-                seen.communities = list.communities().iter().map(|one| text(one.value())).collect();
-            }
-            PathAttributeValue::LargeCommunities(list) => {
-                seen.large_communities = list
-                    .communities()
-                    .iter()
-                    .map(|one| {
-                        format!(
-                            "{}:{}:{}",
-                            one.global_admin(),
-                            one.local_data1(),
-                            one.local_data2()
-                        )
-                    })
-                    .collect();
-            }
-            PathAttributeValue::ExtendedCommunities(list) => {
-                seen.actions += list.communities().len();
-            }
-            PathAttributeValue::ExtendedCommunitiesIpv6(list) => {
-                seen.actions += list.communities().len();
-            }
             PathAttributeValue::MpReach(MpReach::Ipv6Unicast { next_hop_global, nlri, .. }) => {
                 seen.next_hop = Some(IpAddr::V6(*next_hop_global));
                 seen.announced =
@@ -143,7 +144,7 @@ fn netgauze(parameters: &SessionParameters, message: &[u8]) -> Seen {
                 seen.withdrawn = vec![hex(nlri)];
             }
             PathAttributeValue::Origin(_) => {}
-            other => panic!("{other:?}"),
+            other => netgauze_communities(&mut seen, other),
         }
     }
     if let Some(path) = longer_path {

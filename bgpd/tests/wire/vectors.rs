@@ -168,14 +168,18 @@ fn expected_texts(value: &Value) -> BTreeSet<String> {
 fn check_rule(id: &str, vector: &Value) {
     let rule = described(vector);
     let nlri = octets(&vector["nlri_hex"]).unwrap();
-    assert_eq!(decode_flowspec(family(vector), &nlri).unwrap(), [rule.clone()], "{id}");
-    let encoded = encode_nlri(&Nlri::FlowSpec(rule.clone())).unwrap();
+    let decode = |octets: &[u8]| {
+        let rules = decode_flowspec(family(vector), octets).unwrap();
+        rules.into_iter().map(Nlri::FlowSpec).collect::<Vec<Nlri>>()
+    };
+    let rule = [Nlri::FlowSpec(rule)];
+    assert_eq!(decode(&nlri), rule, "{id}");
+    let encoded = encode_nlri(&rule[0]).unwrap();
     if is_wide(vector) {
-        assert_eq!(decode_flowspec(family(vector), &encoded).unwrap(), [rule.clone()], "{id}");
+        assert_eq!(decode(&encoded), rule, "{id}");
     } else {
         assert_eq!(encoded, nlri, "{id}");
     }
-    let rule = [Nlri::FlowSpec(rule)];
     if let Some(update) = octets(&vector["update_hex"]) {
         let decoded = decode_update(&update).unwrap();
         let (expected, other) = if vector["kind"] == "withdraw" {
