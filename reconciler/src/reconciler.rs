@@ -28,7 +28,7 @@ pub struct Config {
     pub space: OwnedSpace,
     /// Delays before a failed announcement is tried again.
     pub retry: RetryDelays,
-    /// How long an answer may take before the command is sent again.
+    /// How long an answer may take before the command is sent again. Zero: for ever.
     pub answer_within: Duration,
     /// How fast each backend is told to announce.
     pub announces: AnnounceLimit,
@@ -53,6 +53,11 @@ impl Config {
             seed: 0,
         }
     }
+}
+
+/// `span` after `now`; `None` if that is not later, as at the end of time.
+fn later(now: Timestamp, span: Duration) -> Option<Timestamp> {
+    Some(now + span).filter(|then| *then > now)
 }
 
 /// What is known of a backend as a whole.
@@ -438,7 +443,7 @@ impl Reconciler {
                 entry.attempts = entry.attempts.saturating_add(1);
             }
             entry.command = Some(id);
-            entry.due = Some(now + patience);
+            entry.due = later(now, patience);
             entry.state = state;
         });
         id
@@ -462,7 +467,9 @@ impl Reconciler {
                     }
                 }
                 // A backend that is down says when it is up; until then there is no hurry.
-                OutcomeKind::Pending { .. } => entry.due = (!down).then(|| now + patience),
+                OutcomeKind::Pending { .. } => {
+                    entry.due = later(now, patience).filter(|_| !down);
+                }
                 OutcomeKind::Rejected { .. } => entry.due = None,
                 OutcomeKind::Failed { .. } => {
                     entry.attempts = entry.attempts.saturating_add(1);

@@ -18,7 +18,9 @@ use tidegate_model::{
     NumericMatch, Outcome, OutcomeKind, OwnedSpace, Prefix, Route, Timestamp,
     TrafficFilteringAction,
 };
-use tidegate_reconciler::{AnnounceLimit, Config, Entry, Goal, Reconciler, RetryDelays};
+use tidegate_reconciler::{
+    AnnounceLimit, Config, Entry, EntryState, Goal, Reconciler, RetryDelays,
+};
 
 const SEEDS: u64 = 10_000;
 /// Random actions in the first phase.
@@ -219,6 +221,12 @@ impl Fake {
     }
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Observe {
+    EverySecond,
+    Never,
+}
+
 struct World {
     random: Random,
     now: Timestamp,
@@ -315,13 +323,7 @@ impl World {
                 let fake = &mut self.fakes[which];
                 if fake.up { fake.go_down(now) } else { fake.come_up(now) }
             }
-            13 => {
-                let fake = &mut self.fakes[which];
-                fake.held.pop_first();
-                if !fake.is_peer() {
-                    fake.kept.clone_from(&fake.held);
-                }
-            }
+            13 => self.delete_by_hand(which),
             14 => self.leave_behind(which),
             15..=17 => self.fakes[which].tell(now, Told::Observe),
             18 => self.restart(),
@@ -335,6 +337,17 @@ impl World {
                     self.reconciler.handle_desired(now, &self.desired);
                 }
             }
+        }
+    }
+
+    /// Somebody removes a route of ours behind our back.
+    fn delete_by_hand(&mut self, which: usize) {
+        let fake = &mut self.fakes[which];
+        let Some((nlri, _)) = fake.held.pop_first() else { return };
+        let key = MitigationKey { backend: fake.id.clone(), nlri };
+        // A peer's route comes back with the session, but not one that the speaker forgot.
+        if !fake.is_peer() || self.strangers.contains(&key) {
+            fake.kept.remove(&key.nlri);
         }
     }
 
@@ -352,7 +365,8 @@ impl World {
         }
     }
 
-    /// The reconciler dies and is started again; the backends keep what they have.
+    /// The reconciler dies and is started again, and the speaker with it; what peers and kernel
+    /// hold stays, as it would in a daemon of its own.
     fn restart(&mut self) {
         self.reconciler =
             Reconciler::new(Config { space: self.space.clone(), ..self.config.clone() });
@@ -362,6 +376,7 @@ impl World {
             fake.inbox.clear();
             fake.outbox.clear();
             fake.unanswered.clear();
+            fake.kept.clone_from(&fake.held);
             for nlri in fake.kept.keys() {
                 let key = MitigationKey { backend: fake.id.clone(), nlri: nlri.clone() };
                 self.strangers.insert(key);
@@ -516,6 +531,13 @@ impl World {
         })
     }
 
+    fn all_applied(&self) -> bool {
+        self.reconciler.entries().all(|(_, entry)| match entry.goal() {
+            Goal::Hold => *entry.state() == EntryState::Applied,
+            _ => !entry.may_be_held(),
+        })
+    }
+
     /// For the message of a failure.
     fn picture(&self) -> Vec<String> {
         let entries = self.reconciler.entries();
@@ -527,12 +549,14 @@ impl World {
         entries.chain(held).collect()
     }
 
-    fn come_to_rest(&mut self, rest: impl Fn(&Self) -> bool) {
+    fn come_to_rest(&mut self, observe: Observe, rest: impl Fn(&Self) -> bool) {
         let deadline = self.now + REST_WITHIN;
         while !rest(self) {
             assert!(self.now < deadline, "no rest: {:#?}", self.picture());
-            for fake in &mut self.fakes {
-                fake.tell(self.now, Told::Observe);
+            if observe == Observe::EverySecond {
+                for fake in &mut self.fakes {
+                    fake.tell(self.now, Told::Observe);
+                }
             }
             self.run(self.now + Duration::from_secs(1));
         }
@@ -558,10 +582,23 @@ fn simulate(seed: u64, pool: &Arc<Vec<Nlri>>) {
     // Without faults nothing that leases or the bound could cut short: the whole set must arrive.
     let most = world.config.max_entries;
     world.desire(50, most, |_| Duration::from_secs(3_600));
-    world.come_to_rest(World::at_rest);
+    world.come_to_rest(Observe::EverySecond, World::at_rest);
+
+    for which in 0..world.fakes.len() {
+        world.delete_by_hand(which);
+    }
+    world.come_to_rest(Observe::EverySecond, World::at_rest);
+
+    for fake in &mut world.fakes {
+        fake.go_down(world.now);
+        fake.come_up(world.now);
+    }
+    world.come_to_rest(Observe::Never, |world| world.at_rest() && world.all_applied());
 
     world.desire(0, 0, |_| Duration::ZERO);
-    world.come_to_rest(|world| world.at_rest() && world.reconciler.entries().next().is_none());
+    world.come_to_rest(Observe::Never, |world| {
+        world.at_rest() && world.reconciler.entries().next().is_none()
+    });
 }
 
 #[test]
