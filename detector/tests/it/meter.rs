@@ -1,0 +1,220 @@
+//! What the meter counts as asked for and what not, and its bounds.
+
+use tidegate_detector::{Judging, LinkType, Meter, TICK, TrafficClass};
+use tidegate_model::{Metric, Reflector, Timestamp};
+
+use crate::lab::{
+    ACK, Lab, Piece, RST, SYN, WHOLE, config, datagram, icmp, ip, packet, source, target_of, tcp,
+    udp, usual_thresholds,
+};
+
+const HOST: &str = "203.0.113.9";
+const PEER: &str = "198.51.100.7";
+
+/// Unasked packets and answers of the host after `packets`.
+fn count(packets: &[Vec<u8>]) -> (u64, u64) {
+    let mut lab = Lab::new(config(&["203.0.113.0/24", "2001:db8::/32"], usual_thresholds()));
+    packets.iter().for_each(|packet| lab.see(packet));
+    let summary = lab.tick();
+    summary.targets.first().map_or((0, 0), |target| {
+        (target.unasked.get(Metric::Total).packets, target.answers.packets)
+    })
+}
+
+#[test]
+fn answers_that_were_asked_for_are_told_from_those_that_were_not() {
+    let (host, peer, other) = (ip(HOST), ip(PEER), ip("198.51.100.8"));
+    let query = |server| udp((host, 40_000), (server, 53), &[0, 1, 1, 0], 40);
+    let answer = |server| udp((server, 53), (host, 40_000), &[0, 1, 0x81, 0], 400);
+    let group = udp((host, 40_000), (ip("239.255.255.250"), 1900), b"M-SEARCH * HTTP/1.1", 0);
+    let found = udp((peer, 1900), (host, 40_000), b"HTTP/1.1 200 OK", 300);
+    let time = |from, to, mode| udp((from, 123), (to, 123), &[mode], 48);
+    for (name, packets, expected) in [
+        ("an answer", vec![query(peer), answer(peer)], (0, 1)),
+        ("an answer to no query", vec![answer(peer)], (1, 0)),
+        ("the answer before the query", vec![answer(peer), query(peer)], (1, 0)),
+        ("two answers to one query", vec![query(peer), answer(peer), answer(peer)], (1, 1)),
+        ("an answer from elsewhere", vec![query(peer), answer(other)], (1, 0)),
+        ("search by multicast", vec![group, found.clone(), found], (0, 2)),
+        ("time between servers", vec![time(host, peer, 0x23), time(peer, host, 0x24)], (0, 1)),
+        ("time given asks nothing", vec![time(host, peer, 0x24), time(peer, host, 0x24)], (1, 0)),
+    ] {
+        assert_eq!(count(&packets), expected, "{name}");
+    }
+}
+
+#[test]
+fn connections_are_told_from_forged_segments() {
+    let (host, peer) = (ip(HOST), ip(PEER));
+    let out = |flags| tcp((host, 40_000), (peer, 443), flags, 0);
+    let back = |flags| tcp((peer, 443), (host, 40_000), flags, 1000);
+    for (name, packets, expected) in [
+        ("handshake", vec![out(SYN), back(SYN | ACK)], (0, 1)),
+        ("refusal", vec![out(SYN), back(RST | ACK)], (0, 1)),
+        ("handshake not asked for", vec![back(SYN | ACK), out(RST)], (1, 0)),
+        ("resets do not excuse resets", vec![out(RST), back(RST)], (1, 0)),
+        ("download", vec![out(ACK), back(ACK), back(ACK), back(ACK)], (0, 3)),
+        ("forged segment", vec![back(ACK), out(RST), back(ACK), out(RST)], (2, 0)),
+        ("connection request", vec![out(ACK), back(SYN)], (1, 0)),
+        ("with other flags", vec![out(ACK), back(SYN | 0xc0)], (1, 0)),
+        ("spoofed victim is refused", vec![out(SYN | ACK), back(RST)], (0, 1)),
+    ] {
+        assert_eq!(count(&packets), expected, "{name}");
+    }
+}
+
+#[test]
+fn icmp_is_excused_by_what_calls_for_it() {
+    let (host, peer) = (ip(HOST), ip(PEER));
+    let (host6, peer6) = (ip("2001:db8::9"), ip("2a00::7"));
+    let sent = udp((host, 40_000), (peer, 33_434), b"", 10);
+    let router = ip("192.0.2.254");
+    for (name, packets, expected) in [
+        ("ping", vec![icmp(host, peer, 8), icmp(peer, host, 0)], (0, 1)),
+        ("ping6", vec![icmp(host6, peer6, 128), icmp(peer6, host6, 129)], (0, 1)),
+        ("pinged", vec![icmp(peer, host, 8), icmp(host, peer, 0)], (1, 0)),
+        ("reply to nothing", vec![icmp(peer, host, 0)], (1, 0)),
+        ("unreachable, from a router", vec![sent, icmp(router, host, 3)], (0, 1)),
+        ("unreachable, for nothing", vec![icmp(router, host, 3)], (1, 0)),
+        ("errors call for no errors", vec![icmp(host, peer, 3), icmp(peer, host, 3)], (1, 0)),
+    ] {
+        assert_eq!(count(&packets), expected, "{name}");
+    }
+}
+
+#[test]
+fn fragments_follow_their_datagram() {
+    let (host, peer) = (ip(HOST), ip(PEER));
+    let query = udp((host, 40_000), (peer, 53), &[0, 1, 1, 0], 40);
+    let whole = datagram(53, 40_000, &[0, 1, 0x81, 0], 2000);
+    let first = packet(peer, host, 17, Piece { offset: 0, more: true }, &whole[..1480]);
+    let later = packet(peer, host, 17, Piece { offset: 1480, more: false }, &whole[1480..]);
+    assert_eq!(count(&[query, first.clone(), later.clone()]), (0, 2));
+    assert_eq!(count(&[first, later]), (2, 0));
+}
+
+/// The classes that the meter names after enough of `packet` to look closely.
+fn class_of(packet: &[u8]) -> Vec<TrafficClass> {
+    let mut lab = Lab::everything();
+    (0..100).for_each(|_| lab.see(packet));
+    let summary = lab.tick();
+    summary.targets[0].classes.iter().map(|class| class.class).collect()
+}
+
+#[test]
+fn classes_of_packets() {
+    let (from, to) = (ip(PEER), ip(HOST));
+    let udp =
+        |source, destination, payload: &[u8]| udp((from, source), (to, destination), payload, 100);
+    let piece = |protocol, payload: usize, offset, more| {
+        packet(from, to, protocol, Piece { offset, more }, &vec![0; payload])
+    };
+    for (name, packet, class) in [
+        ("syn", tcp((from, 1), (to, 2), 0x02, 0), TrafficClass::Syn),
+        ("syn with payload", tcp((from, 1), (to, 2), 0x02, 100), TrafficClass::Syn),
+        ("syn, ece and cwr", tcp((from, 1), (to, 2), 0xc2, 0), TrafficClass::Syn),
+        ("syn and rst", tcp((from, 1), (to, 2), 0x06, 0), TrafficClass::Syn),
+        ("syn and ack", tcp((from, 1), (to, 2), 0x12, 0), TrafficClass::SynAck),
+        ("rst", tcp((from, 1), (to, 2), 0x14, 0), TrafficClass::Rst),
+        ("no flags", tcp((from, 1), (to, 2), 0x00, 0), TrafficClass::Tcp),
+        ("udp", udp(1234, 80, b""), TrafficClass::Udp),
+        ("to a reflector", udp(1234, 53, b""), TrafficClass::Udp),
+        ("dns", udp(53, 80, b""), TrafficClass::Reflected(Reflector::Dns)),
+        ("dns query", udp(53, 53, &[0, 1, 1, 0]), TrafficClass::Udp),
+        ("ike", udp(4500, 80, &[0; 4]), TrafficClass::Reflected(Reflector::Ike)),
+        ("esp in udp", udp(4500, 4500, &[1; 40]), TrafficClass::Udp),
+        ("icmp", icmp(from, to, 8), TrafficClass::Icmp),
+        ("icmp fragment", piece(1, 100, 1480, true), TrafficClass::Icmp),
+        ("first udp fragment", piece(17, 1000, 0, true), TrafficClass::Udp),
+        ("tiny first udp fragment", piece(17, 24, 0, true), TrafficClass::UdpFragment),
+        ("later udp fragment", piece(17, 1000, 1480, true), TrafficClass::UdpFragment),
+        ("tcp fragment", piece(6, 100, 1480, true), TrafficClass::Fragment),
+        ("first fragment of 44", piece(44, 100, 0, true), TrafficClass::Fragment),
+        ("gre", packet(from, to, 47, WHOLE, &[0; 40]), TrafficClass::Other),
+        ("udp without ports", packet(from, to, 17, WHOLE, &[0; 2]), TrafficClass::Udp),
+    ] {
+        assert_eq!(class_of(&packet), [class], "{name}");
+    }
+}
+
+#[test]
+fn frames_are_accounted_for() {
+    let mut lab = Lab::new(config(&["203.0.113.0/24"], usual_thresholds()));
+    let (host, peer) = (ip(HOST), ip(PEER));
+    lab.see(&udp((peer, 1), (host, 2), b"", 100));
+    lab.see(&udp((peer, 1), (ip("203.0.114.9"), 2), b"", 100));
+    lab.see(&[0x55; 60]);
+    let mut damaged = udp((peer, 1), (host, 2), b"", 100);
+    damaged[0] = 0x42;
+    lab.see(&damaged);
+    lab.meter.observe(LinkType::Ethernet, &[0; 60], 60);
+    let summary = lab.tick();
+    assert_eq!(summary.packets, 5);
+    assert_eq!((summary.malformed, summary.not_ip, summary.unprotected), (2, 1, 1));
+    let target = target_of(&summary, HOST);
+    let total = target.unasked.get(Metric::Total);
+    assert_eq!((total.packets, total.bytes), (2, 2 * 142));
+    assert_eq!(target.unasked.get(Metric::Other).packets, 1);
+    assert_eq!(summary.span(), TICK);
+    // Nothing is counted twice.
+    assert!(lab.tick().targets.is_empty());
+}
+
+#[test]
+fn targets_are_sorted_and_both_families_are_kept_apart() {
+    let mut lab = Lab::everything();
+    for number in (0..50).rev() {
+        lab.see(&udp((ip(PEER), 1), (source(number), 2), b"", 10));
+        let six = format!("::ffff:198.51.100.{number}");
+        lab.see(&udp((ip("2001:db8::1"), 1), (ip(&six), 2), b"", 10));
+        lab.see(&udp((ip(PEER), 1), (ip(&format!("198.51.100.{number}")), 2), b"", 10));
+    }
+    let summary = lab.tick();
+    assert!(summary.targets.len() >= 149);
+    assert!(summary.targets.is_sorted_by_key(|target| target.address));
+}
+
+#[test]
+fn random_sources_grow_nothing() {
+    let mut config = config(&["0.0.0.0/0", "::/0"], usual_thresholds());
+    config.judging = Judging { max_targets: 4096, ..Judging::default() };
+    let mut meter = Meter::new(&config, 3);
+    let mut now = Timestamp::from_nanos(1_000_000_000);
+    let mut bytes = tcp((ip(PEER), 1), (ip(HOST), 80), SYN, 0);
+    let mut victim = 0;
+    // Far more sources than places: ten times as many would change nothing but the time.
+    for number in 0..1_000_000_u32 {
+        bytes[12..16].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
+        meter.observe(LinkType::RawIp, &bytes, 54);
+        if number % 10_000 == 9_999 {
+            now = now + TICK;
+            let summary = meter.finish_tick(now);
+            assert!(meter.targets() <= 4096);
+            assert!(summary.targets.len() <= 4096);
+            victim += target_of(&summary, HOST).unasked.get(Metric::TcpSyn).packets;
+            assert!(number < 10_000 || summary.evicted[0] > 0);
+        }
+    }
+    assert_eq!(victim, 1_000_000, "the flooded address never loses its place");
+    for _ in 0..1000 {
+        now = now + TICK;
+        meter.finish_tick(now);
+    }
+    assert_eq!(meter.targets(), 0, "idle addresses are forgotten");
+}
+
+#[test]
+fn the_same_packets_give_the_same_summaries() {
+    let run = || {
+        let mut lab = Lab::everything();
+        let mut summaries = Vec::new();
+        for number in 0..20_000 {
+            lab.see(&udp((source(number), 53), (source(number % 300), 80), &[0, 1, 0x80], 300));
+            if number % 500 == 499 {
+                summaries.push(lab.tick());
+            }
+        }
+        (summaries, lab.events)
+    };
+    assert_eq!(run(), run());
+}
