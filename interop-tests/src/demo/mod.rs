@@ -9,6 +9,7 @@
 //! demonstration succeeds only if BIRD held the expected route of each attack, and nothing else,
 //! and in the end held none.
 
+mod send;
 pub mod show;
 pub mod stage;
 pub mod story;
@@ -19,9 +20,10 @@ use std::time::{Duration, Instant};
 
 use show::Screen;
 use stage::{Programs, Stage};
-use story::{Expected, Plan, Stage as Step, Story};
+use story::{Expected, Plan, Step, Story};
 
 use crate::lab::{self, LabError, POLL_INTERVAL, Process};
+use crate::traffic::Stream;
 
 /// Shows a flood being detected, and its route appear in BIRD and go again.
 #[derive(Debug, clap::Args)]
@@ -35,6 +37,12 @@ pub struct Arguments {
     /// Keeps the folder with configurations and logs.
     #[arg(long)]
     keep: bool,
+    /// Used by the demonstration itself, inside a namespace: sends one stream.
+    #[arg(long, hide = true, value_name = "STREAM", requires = "interface")]
+    send: Option<Stream>,
+    /// Where `--send` sends.
+    #[arg(long, hide = true, value_name = "NAME")]
+    interface: Option<String>,
 }
 
 /// Longest wait for the BGP session.
@@ -43,6 +51,8 @@ const SESSION_LIMIT: Duration = Duration::from_secs(15);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// From an attack's first packet until everything of it must be over.
 const ATTACK_LIMIT: Duration = Duration::from_secs(40);
+/// What is older than this is shown: by then every witness has told of it.
+const SETTLED: Duration = Duration::from_millis(30);
 /// How long tidegate may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Longer than the demonstration lasts: benign traffic goes on until it is stopped.
@@ -74,10 +84,10 @@ action = "rtbh"
 lifetime = { at-least = "5s", at-most = "60s" }
 
 [[responses]]
-name = "filter-floods"
+name = "limit-floods"
 when = { confidence = 0.5 }
 action = "flowspec"
-filter = "discard"
+filter = { rate-limit = "1Mbps" }
 lifetime = { at-least = "2s", at-most = "60s" }
 
 [[peers]]
@@ -108,6 +118,9 @@ fn plans() -> Vec<Plan> {
 /// Runs the subcommand: 0 if BIRD showed the routes and then none, 1 if not, 130 after a signal.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
+    if let (Some(stream), Some(interface)) = (&arguments.send, &arguments.interface) {
+        return send::run(stream, interface);
+    }
     let mut screen = Screen::new(arguments.json);
     let result = lab::catch_signals()
         .map_err(|source| LabError::Start { program: "signal handlers".to_owned(), source })
@@ -164,6 +177,7 @@ fn play(stage: &mut Stage, story: &mut Story, screen: &mut Screen) -> Result<boo
     run.story.note(Step::Stopping, "tidegate gets SIGTERM");
     run.stage.daemon.terminate(STOP_LIMIT)?;
     run.look()?;
+    run.show(Duration::ZERO);
     let empty = run.stage.bird.routes()?.is_empty();
     Ok(run.screen.result(&run.story.verdict(empty)))
 }
@@ -208,10 +222,14 @@ impl Run<'_> {
         }
         let routes = self.stage.bird.routes()?;
         self.story.routes(&routes);
-        for entry in self.story.take_entries() {
+        self.show(SETTLED);
+        Ok(())
+    }
+
+    fn show(&mut self, settled: Duration) {
+        for entry in self.story.take_entries(settled) {
             self.screen.entry(&entry, self.story.plans());
         }
-        Ok(())
     }
 
     fn until(
@@ -225,7 +243,7 @@ impl Run<'_> {
             self.stage.daemon.expect_running()?;
             self.look()?;
             if done(self)? {
-                return self.look();
+                return Ok(());
             }
             if lab::interrupted() {
                 return Err(LabError::Interrupted);

@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 use anstyle::{AnsiColor, Style};
 use serde_json::json;
 
-use super::story::{Entry, Plan, Stage, Verdict};
+use super::story::{Entry, Plan, Step, Verdict};
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Yellow.on_default();
 const DIM: Style = Style::new().dimmed();
 const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
+/// Width of everything before the text of an entry.
+const INDENT: usize = 45;
+/// Longest line of text that is not wrapped, unless a word is longer.
+const TEXT_WIDTH: usize = 80;
 const TURN: Duration = Duration::from_millis(120);
 
 /// Where the demonstration is shown.
@@ -54,13 +58,17 @@ impl Screen {
         }
         let since = entry.since_onset.map_or_else(String::new, span);
         let attack = entry.attack.map_or_else(String::new, |index| format!("attack {}", index + 1));
-        let (style, dim) = (self.style(colour(entry.stage)), self.style(DIM));
+        let (style, dim) = (self.style(colour(entry.step)), self.style(DIM));
+        let time = time_of_day(entry.time);
+        let mut lines = wrapped(&entry.text, TEXT_WIDTH).into_iter();
+        let first = lines.next().unwrap_or_default();
+        let label = entry.step.label();
         self.print(&format!(
-            "{dim}{}{dim:#} {since:>9}  {attack:<8}  {style}{:<11}{style:#} {}",
-            time_of_day(entry.time),
-            entry.stage.name(),
-            entry.text
+            "{dim}{time}{dim:#} {since:>9}  {attack:<8}  {style}{label:<11}{style:#} {first}"
         ));
+        for line in lines {
+            self.print(&format!("{:INDENT$}{line}", ""));
+        }
     }
 
     /// Prints the verdict; whether it is a success.
@@ -73,7 +81,7 @@ impl Screen {
                 .map(|(name, time)| json!({ "attack": name, "onset_to_bird_ms": time }))
                 .collect();
             self.print(
-                &json!({ "stage": "result", "success": success, "problems": verdict.problems,
+                &json!({ "step": "result", "success": success, "problems": verdict.problems,
                          "reactions": reactions })
                 .to_string(),
             );
@@ -143,13 +151,28 @@ impl Screen {
     }
 }
 
-fn colour(stage: Stage) -> Style {
+fn colour(stage: Step) -> Style {
     match stage {
-        Stage::Onset | Stage::Problem => BAD,
-        Stage::SeenInBird | Stage::GoneFromBird | Stage::Session => GOOD,
-        Stage::Setup | Stage::Benign | Stage::Stopping => DIM,
+        Step::Onset | Step::Problem => BAD,
+        Step::SeenInBird | Step::GoneFromBird | Step::Session => GOOD,
+        Step::Setup | Step::Benign | Step::Stopping => DIM,
         _ => NOTE,
     }
+}
+
+/// Lines of at most `width` characters, broken at blanks.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// `12:43:47.554`, UTC.
@@ -172,6 +195,13 @@ fn span(nanoseconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_are_wrapped_at_blanks() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("longer-than-seven and", 7), ["longer-than-seven", "and"]);
+        assert_eq!(wrapped("", 7), [""]);
+    }
 
     #[test]
     fn times_for_people() {

@@ -25,7 +25,7 @@ const WATCHED: &str = "from-internet";
 pub struct Programs {
     /// `tidegate`.
     pub tidegate: PathBuf,
-    /// `tidegate-lab`, for its traffic.
+    /// `tidegate-lab`, for its sender.
     pub lab: PathBuf,
 }
 
@@ -87,13 +87,15 @@ impl Stage {
         Ok(Self { bird, daemon, internet, programs: programs.clone(), lab })
     }
 
-    /// Starts sending one stream, in the words of `tidegate-lab traffic`, toward tidegate.
+    /// Starts sending one stream, in the words of `tidegate-lab traffic`, toward tidegate. The sender
+    /// prints one JSON object when its first packet leaves: `event` is `first-packet`, `time_ns`
+    /// counts from the Unix epoch.
     ///
     /// # Errors
     /// [`LabError::Start`].
     pub fn send(&self, name: &str, stream: &str) -> Result<Process, LabError> {
         let mut command = self.internet.command(&self.programs.lab);
-        command.args(["traffic", "--json", "--interface", "to-tidegate", "--stream", stream]);
+        command.args(["demo", "--interface", "to-tidegate", "--send", stream]);
         self.internet.spawn(name, command)
     }
 
@@ -166,6 +168,11 @@ impl Daemon {
     /// [`LabError::Deadline`].
     pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus, LabError> {
         self.process.terminate(limit)
+    }
+
+    /// SIGSTOP: it does nothing any more, but its connections stay open.
+    pub fn stall(&mut self) {
+        self.process.stall();
     }
 
     /// SIGKILL.

@@ -7,7 +7,7 @@
 //!
 //! Pure but for the wall clock that stamps what has no time of its own.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -54,8 +54,8 @@ pub struct Plan {
 
 /// Steps of the story, in their usual order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "`name` says what each is")]
-pub enum Stage {
+#[allow(missing_docs, reason = "`label` says what each is")]
+pub enum Step {
     Setup,
     Session,
     Benign,
@@ -73,24 +73,37 @@ pub enum Stage {
     Problem,
 }
 
-impl Stage {
-    /// Name in both outputs.
+impl Step {
+    /// Name for people, as wide as eleven characters.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SeenInBird => "IN BIRD",
+            Self::LastPacket => "last packet",
+            Self::EndRecognised => "over",
+            Self::GoneFromBird => "BIRD EMPTY",
+            Self::Decided => "policy",
+            other => other.name(),
+        }
+    }
+
+    /// Name for programs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Setup => "namespaces",
+            Self::Setup => "setup",
             Self::Session => "session",
             Self::Benign => "benign",
             Self::Onset => "onset",
             Self::Detected => "detected",
             Self::Classified => "classified",
-            Self::Decided => "policy",
+            Self::Decided => "decided",
             Self::Announced => "announced",
-            Self::SeenInBird => "IN BIRD",
-            Self::LastPacket => "last packet",
-            Self::EndRecognised => "over",
+            Self::SeenInBird => "seen-in-bird",
+            Self::LastPacket => "last-packet",
+            Self::EndRecognised => "end-recognised",
             Self::Withdrawn => "withdrawn",
-            Self::GoneFromBird => "BIRD EMPTY",
+            Self::GoneFromBird => "gone-from-bird",
             Self::Stopping => "stopping",
             Self::Problem => "problem",
         }
@@ -106,10 +119,12 @@ pub struct Entry {
     pub since_onset: Option<u64>,
     /// Index of the attack.
     pub attack: Option<usize>,
-    /// What kind of step.
-    pub stage: Stage,
+    /// What kind.
+    pub step: Step,
     /// For people, one line.
     pub text: String,
+    /// For programs: the event or the route it comes from, `null` if there is none.
+    pub details: Value,
 }
 
 /// How it ended.
@@ -160,9 +175,11 @@ impl Story {
     }
 
     /// Records a step that belongs to no attack.
-    pub fn note(&mut self, stage: Stage, text: &str) {
+    pub fn note(&mut self, step: Step, text: &str) {
         let text = text.to_owned();
-        self.entries.push(Entry { time: now(), since_onset: None, attack: None, stage, text });
+        let details = Value::Null;
+        let (since_onset, attack) = (None, None);
+        self.entries.push(Entry { time: now(), since_onset, attack, step, text, details });
     }
 
     /// Takes a line of the sender of attack `index`: the first says when its first packet left.
@@ -181,15 +198,15 @@ impl Story {
             return;
         };
         progress.onset = Some(time);
-        let text = format!("{} toward {}: {}", plan.name, plan.target, plan.stream);
-        self.push(index, time, Stage::Onset, text);
+        let text = format!("the first packet of the {} leaves: {}", plan.name, plan.stream);
+        self.push(index, time, Step::Onset, text);
     }
 
     /// The sender of attack `index` has sent its last packet.
     pub fn last_packet(&mut self, index: usize) {
         if let Some(progress) = self.progress.get_mut(index) {
             progress.last_packet = true;
-            self.push(index, now(), Stage::LastPacket, "the attack is over".to_owned());
+            self.push(index, now(), Step::LastPacket, "the attack stops".to_owned());
         }
     }
 
@@ -200,15 +217,16 @@ impl Story {
             "attack-started" => self.attack_started(time, &event["attack"]),
             "attack-updated" => self.attack_updated(time, &event["attack"]),
             "attack-ended" => {
-                if let Some(index) = self.index(&event["attack"]["target"], Stage::EndRecognised) {
+                if let Some(index) = self.index(&event["attack"]["target"], Step::EndRecognised) {
                     self.progress[index].end_recognised = true;
                     let reason = text_of(&event["reason"]);
-                    self.push(index, time, Stage::EndRecognised, reason);
+                    self.push_with(index, time, Step::EndRecognised, reason, event.clone());
                 }
             }
             "decision" => {
-                if let Some(index) = self.index(&event["target"], Stage::Decided) {
-                    self.push(index, time, Stage::Decided, text_of(&event["reason"]));
+                if let Some(index) = self.index(&event["target"], Step::Decided) {
+                    let reason = text_of(&event["reason"]);
+                    self.push_with(index, time, Step::Decided, reason, event.clone());
                 }
             }
             "announced" => {
@@ -216,7 +234,7 @@ impl Story {
                     self.progress[index].announced += 1;
                     let text =
                         format!("{} to {}", text_of(&event["nlri"]), text_of(&event["backend"]));
-                    self.push(index, time, Stage::Announced, text);
+                    self.push_with(index, time, Step::Announced, text, event.clone());
                 }
             }
             "withdrawn" => {
@@ -224,7 +242,7 @@ impl Story {
                     self.progress[index].withdrawn += 1;
                     let text =
                         format!("{} from {}", text_of(&event["nlri"]), text_of(&event["backend"]));
-                    self.push(index, time, Stage::Withdrawn, text);
+                    self.push_with(index, time, Step::Withdrawn, text, event.clone());
                 }
             }
             "announce-rejected" | "announce-failed" | "withdraw-rejected" | "withdraw-failed" => {
@@ -235,7 +253,7 @@ impl Story {
     }
 
     fn attack_started(&mut self, time: u64, attack: &Value) {
-        let Some(index) = self.index(&attack["target"], Stage::Detected) else { return };
+        let Some(index) = self.index(&attack["target"], Step::Detected) else { return };
         if self.progress[index].detected.is_some() {
             self.problem(format!("a second attack on {}", self.plans[index].target));
         }
@@ -247,13 +265,13 @@ impl Story {
             trigger["rate"]["packets"],
             trigger["rate"]["bits"].as_u64().unwrap_or_default() / 1_000_000,
         );
-        self.push(index, time, Stage::Detected, text);
+        self.push_with(index, time, Step::Detected, text, attack.clone());
         self.attack_updated(time, attack);
     }
 
     /// A new classification is told; more of the same is not.
     fn attack_updated(&mut self, time: u64, attack: &Value) {
-        let Some(index) = self.index(&attack["target"], Stage::Classified) else { return };
+        let Some(index) = self.index(&attack["target"], Step::Classified) else { return };
         let vector = text_of(&attack["vector"]);
         let progress = &mut self.progress[index];
         if progress.classified.as_ref() == Some(&vector) {
@@ -266,7 +284,7 @@ impl Story {
             .map(|fact| format!("{}: {}", text_of(&fact["fact"]), text_of(&fact["seen"])))
             .collect();
         let text = format!("{vector}, confidence {confidence:.2} ({})", evidence.join("; "));
-        self.push(index, time, Stage::Classified, text);
+        self.push(index, time, Step::Classified, text);
     }
 
     /// Takes everything that BIRD holds now from tidegate.
@@ -288,7 +306,7 @@ impl Story {
             if emptied {
                 progress.gone = true;
                 let text = format!("no route toward {target}");
-                self.push(index, time, Stage::GoneFromBird, text);
+                self.push(index, time, Step::GoneFromBird, text);
             }
         }
         let foreign = routes
@@ -312,7 +330,9 @@ impl Story {
             .collect();
         let text = format!("{} {} {}", route.net, route.kind, attributes.join(" "));
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        self.push(index, time, Stage::SeenInBird, text);
+        let details =
+            json!({ "table": route.table, "net": route.net, "attributes": route.attributes });
+        self.push_with(index, time, Step::SeenInBird, text, details);
     }
 
     /// Whether attack `index` has run its course.
@@ -342,11 +362,13 @@ impl Story {
         what.to_owned()
     }
 
-    /// The new entries, in the order of their times.
-    pub fn take_entries(&mut self) -> Vec<Entry> {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.sort_by_key(|entry| entry.time);
-        entries
+    /// The new entries that are older than `settled`, in the order of their times: witnesses do not
+    /// report in the order in which things happened.
+    pub fn take_entries(&mut self, settled: Duration) -> Vec<Entry> {
+        let settled = now().saturating_sub(nanoseconds(settled));
+        self.entries.sort_by_key(|entry| entry.time);
+        let count = self.entries.partition_point(|entry| entry.time <= settled);
+        self.entries.drain(..count).collect()
     }
 
     /// Judges the whole; `empty` says that BIRD holds no route now.
@@ -374,26 +396,31 @@ impl Story {
         Verdict { problems, reactions }
     }
 
-    fn push(&mut self, index: usize, time: u64, stage: Stage, text: String) {
+    fn push(&mut self, index: usize, time: u64, step: Step, text: String) {
+        self.push_with(index, time, step, text, Value::Null);
+    }
+
+    fn push_with(&mut self, index: usize, time: u64, step: Step, text: String, details: Value) {
         let onset = self.progress.get(index).and_then(|progress| progress.onset);
         let since_onset = onset.map(|onset| time.saturating_sub(onset));
-        self.entries.push(Entry { time, since_onset, attack: Some(index), stage, text });
+        let attack = Some(index);
+        self.entries.push(Entry { time, since_onset, attack, step, text, details });
     }
 
     /// Records a problem, once.
     fn problem(&mut self, text: String) {
         if !self.problems.contains(&text) {
-            self.note(Stage::Problem, &text);
+            self.note(Step::Problem, &text);
             self.problems.push(text);
         }
     }
 
     /// The planned attack on this target. Any other target is a problem.
-    fn index(&mut self, target: &Value, stage: Stage) -> Option<usize> {
+    fn index(&mut self, target: &Value, step: Step) -> Option<usize> {
         let target = text_of(target);
         let found = self.plans.iter().position(|plan| plan.target == target);
         if found.is_none() {
-            self.problem(format!("{}: {target} is not attacked", stage.name()));
+            self.problem(format!("{}: {target} is not attacked", step.name()));
         }
         found
     }
@@ -418,8 +445,11 @@ fn text_of(value: &Value) -> String {
 
 /// Nanoseconds since the Unix epoch.
 fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Entry {
@@ -432,8 +462,9 @@ impl Entry {
             "since_onset_ns": self.since_onset,
             "attack": plan.map(|plan| plan.name.clone()),
             "target": plan.map(|plan| plan.target.clone()),
-            "stage": self.stage.name(),
+            "step": self.step.name(),
             "text": self.text,
+            "details": self.details,
         })
     }
 }

@@ -110,6 +110,11 @@ impl Process {
         self.wait(limit)
     }
 
+    /// Sends SIGSTOP to its group.
+    pub fn stall(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
     /// Sends SIGKILL to its group and waits for its end, which is certain.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
