@@ -12,7 +12,8 @@ pub const FIRST_RELAPSE_HOLD: Duration = Duration::from_secs(30);
 /// A hold doubles up to here.
 pub const MAX_HOLD: Duration = Duration::from_secs(3600);
 /// A target that is attacked again so soon after its mitigation went has relapsed: the mitigation
-/// hid the attack. A longer hold that was just lifted counts for as long as it lasted.
+/// hid the attack. A blackhole's hold counts for as long as it lasted, because the attack that
+/// comes back comes in pulses.
 pub const RELAPSE: Duration = Duration::from_secs(5);
 /// Most holds remembered. Beyond, the one that would be forgotten first goes.
 pub const MAX_REMEMBERED: usize = 4096;
@@ -72,7 +73,11 @@ impl Holds {
                 self.remembered.remove(&key);
             }
         }
-        let forgotten = now + hold.max(RELAPSE);
+        let window = match hidden {
+            Hidden::Everything => hold.max(RELAPSE),
+            Hidden::Vector(_) => RELAPSE,
+        };
+        let forgotten = now + window;
         self.remembered.insert((target, hidden), Memory { hold, forgotten });
     }
 }
@@ -119,6 +124,9 @@ mod tests {
         let udp = vector(AttackVector::UdpFlood);
         assert_eq!(holds.first(ZERO, target(1), udp, Duration::ZERO), Duration::ZERO);
         assert_eq!(holds.first(ZERO, target(1), syn, Duration::ZERO), FIRST_RELAPSE_HOLD);
+        // What its filter hid shows at once, however long that was.
+        holds.remember(ZERO, target(1), syn, Duration::from_secs(60));
+        assert_eq!(holds.first(ZERO + RELAPSE, target(1), syn, Duration::ZERO), Duration::ZERO);
     }
 
     #[test]

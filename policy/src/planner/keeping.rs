@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use tidegate_model::{AttackId, BackendId, Lifetime, Mitigation, MitigationKey, Route, Timestamp};
+use tidegate_model::{
+    AttackId, BackendId, Lifetime, Mitigation, MitigationKey, Nlri, Route, Timestamp,
+};
 
 use super::decision::Refusal;
 use super::hold::{Hidden, doubled};
@@ -120,16 +122,11 @@ impl Planner {
             (Some(reason), _) if over => self.release(now, id, &format!("over: {reason}")),
             (Some(_), _) => {}
             (None, _) if now >= plan.lifetime.not_after => self.spend(id),
-            (None, Phase::Probing { until, calm }) if now >= until => {
-                if calm {
-                    self.change_plan(id, |plan| {
-                        plan.phase = Phase::Probing { until: Timestamp::MAX, calm };
-                    });
-                } else {
-                    self.reannounce(now, id, "not known to be over");
+            (None, Phase::Probing(until)) => {
+                if now >= until {
+                    self.reannounce(now, id, "not over");
                 }
             }
-            (None, Phase::Probing { .. }) => {}
             (None, Phase::Installed) if plan.is_blackhole() => {
                 if over {
                     self.probe(now, id);
@@ -163,7 +160,7 @@ impl Planner {
         }
         let until = now + self.policy.judging.exit_hold + PROBE_WINDOW;
         let held = reason::span(plan.hold);
-        self.change_plan(id, |plan| plan.phase = Phase::Probing { until, calm: false });
+        self.change_plan(id, |plan| plan.phase = Phase::Probing(until));
         let why = format!("blackholed for {held}: lifted to see whether the attack goes on");
         self.say_release(id, why);
     }
@@ -270,15 +267,25 @@ impl Planner {
     }
 
     fn update_desired(&mut self, key: &MitigationKey) {
-        match self.merged(key) {
-            Some(mitigation) => {
-                if self.desired.mitigations.get(key) != Some(&mitigation) {
-                    self.desired.mitigations.insert(key.clone(), mitigation);
-                    self.set_changed = true;
-                }
-            }
-            None => self.set_changed |= self.desired.mitigations.remove(key).is_some(),
+        let wanted = self.merged(key);
+        if self.desired.mitigations.get(key) == wanted.as_ref() {
+            return;
         }
+        self.set_changed = true;
+        if let Nlri::Unicast(target) = key.nlri {
+            let backends = self.blackholed.entry(target).or_default();
+            match wanted {
+                Some(_) => backends.insert(key.backend.clone()),
+                None => backends.remove(&key.backend),
+            };
+            if backends.is_empty() {
+                self.blackholed.remove(&target);
+            }
+        }
+        match wanted {
+            Some(mitigation) => self.desired.mitigations.insert(key.clone(), mitigation),
+            None => self.desired.mitigations.remove(key),
+        };
     }
 
     /// What all attacks that want `key` installed make of it: the strongest says how and why, the

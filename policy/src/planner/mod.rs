@@ -39,8 +39,8 @@
 //! not end the attack for being quiet. So the planner lifts the blackhole when its hold is over and
 //! looks. Reported above its limit, the attack goes on: announced again, hold doubled, up to
 //! [`MAX_HOLD`]. Ended by the detector, it is over. If neither happens within the detector's own
-//! time to call an end and [`PROBE_WINDOW`], the last word counts: reported below the limit it stays
-//! lifted, never reported it is announced again, because unknown is not over.
+//! time to call an end and [`PROBE_WINDOW`], it is announced again too: what is not called over may
+//! be an attack just below the limit, or a blind capture.
 //!
 //! A filter upstream hides its vector as well, but the detector cannot be told so. An attack that
 //! comes back within [`RELAPSE`] of the filter going is the same one: the filter's hold then grows
@@ -60,8 +60,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_model::{
-    Attack, AttackEvent, AttackId, BackendId, DesiredSet, EndReason, MitigationKey, Nlri,
-    Occlusion, Prefix, Severity, Timestamp,
+    Attack, AttackEvent, AttackId, BackendId, DesiredSet, EndReason, MitigationKey, Occlusion,
+    Prefix, Severity, Timestamp,
 };
 
 use crate::policy::Policy;
@@ -90,7 +90,7 @@ pub const MAX_MITIGATIONS: usize = 4096;
 /// Most rules wanted in the kernel.
 pub const MAX_KERNEL_RULES: usize = 1024;
 /// Rules of one attack are replaced at most once in this time.
-pub const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+pub const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 /// How much longer than the detector needs to call an end a blackhole is lifted to look.
 pub const PROBE_WINDOW: Duration = Duration::from_secs(2);
 /// Most decisions that wait to be polled. The oldest go first, and are counted.
@@ -112,6 +112,8 @@ pub struct Planner {
     holds: Holds,
     breaker: Breaker,
     desired: DesiredSet,
+    /// Where each blackhole in the desired set is wanted.
+    blackholed: BTreeMap<Prefix, BTreeSet<BackendId>>,
     decisions: VecDeque<Decision>,
     decisions_lost: u64,
     next_timeout: Option<Timestamp>,
@@ -134,6 +136,7 @@ impl Planner {
             holds: Holds::default(),
             breaker: Breaker::default(),
             desired: DesiredSet::default(),
+            blackholed: BTreeMap::new(),
             decisions: VecDeque::new(),
             decisions_lost: 0,
             next_timeout: None,
@@ -185,8 +188,11 @@ impl Planner {
         self.settle(now);
     }
 
-    /// Does what time alone makes due. Late calls are harmless.
+    /// Does what time alone makes due. Early, late and needless calls are harmless.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        if self.next_timeout.is_none_or(|due| due > now) {
+            return;
+        }
         let due: Vec<AttackId> = self
             .attacks
             .iter()
@@ -225,12 +231,11 @@ impl Planner {
     /// What hides `target` from the detector.
     #[must_use]
     pub fn occlusion(&self, target: Prefix) -> Occlusion {
-        let blackholed = self.policy.peers.iter().any(|peer| {
-            let backend = BackendId::Peer(peer.name.clone());
-            let key = MitigationKey { backend, nlri: Nlri::Unicast(target) };
-            self.desired.mitigations.contains_key(&key)
-        });
-        if blackholed { Occlusion::Blackholed } else { Occlusion::Visible }
+        if self.blackholed.contains_key(&target) {
+            Occlusion::Blackholed
+        } else {
+            Occlusion::Visible
+        }
     }
 
     fn learn(&mut self, now: Timestamp, event: &AttackEvent, attack: &Attack) {
@@ -255,14 +260,11 @@ impl Planner {
         }
         tracked.attack = attack.clone();
         tracked.severity = tracked.severity.max(severity);
-        let seen = gets_through(attack);
-        match &mut tracked.stage {
+        match &tracked.stage {
             Stage::Spent => {}
             Stage::Mitigated(plan) if plan.phase != Phase::Installed => {
-                if seen {
-                    self.reannounce(now, attack.id, "still above its limit");
-                } else if let Phase::Probing { calm, .. } = &mut plan.phase {
-                    *calm = true;
+                if gets_through(attack) {
+                    self.reannounce(now, attack.id, "above its limit");
                 }
             }
             _ => self.decide(now, attack.id),

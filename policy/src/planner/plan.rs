@@ -91,12 +91,8 @@ pub(super) struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Installed,
-    /// A blackhole is lifted to see whether the attack goes on.
-    Probing {
-        until: Timestamp,
-        /// Whether the target was reported below its limit since.
-        calm: bool,
-    },
+    /// A blackhole is lifted until then, to see whether the attack goes on.
+    Probing(Timestamp),
 }
 
 impl Plan {
@@ -125,7 +121,7 @@ impl Tracked {
         let plan = self.plan()?;
         let lifetime = plan.lifetime;
         let sooner = match plan.phase {
-            Phase::Probing { until, .. } => Some(until),
+            Phase::Probing(until) => Some(until),
             Phase::Installed if self.ended.is_some() || plan.is_blackhole() => {
                 Some(lifetime.at_least_until)
             }

@@ -1,7 +1,9 @@
 //! What holds whatever attacks, policies and times come.
 
 use proptest::prelude::*;
-use tidegate_model::{BitmaskTest, FlowSpecComponent, FlowSpecRule, NumericMatch, NumericOperator};
+use tidegate_model::{
+    BitmaskTest, FlowSpecComponent, FlowSpecRule, Nlri, NumericMatch, NumericOperator,
+};
 
 use super::*;
 
@@ -208,6 +210,16 @@ fn is_safe(
             return fail("for nobody");
         }
         *at.entry(&key.backend).or_default() += 1;
+    }
+    let blackholed = planner.desired().mitigations.keys().filter_map(|key| match key.nlri {
+        Nlri::Unicast(target) => Some(target),
+        Nlri::FlowSpec(_) => None,
+    });
+    let blackholed: BTreeSet<Prefix> = blackholed.collect();
+    for target in TARGETS.map(prefix) {
+        if (planner.occlusion(target) == Occlusion::Blackholed) != blackholed.contains(&target) {
+            return Err(format!("occlusion of {target}"));
+        }
     }
     for (backend, count) in at {
         if let BackendId::Peer(name) = backend {

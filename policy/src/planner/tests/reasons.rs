@@ -75,9 +75,9 @@ fn of_a_whole_life() {
     insta::assert_snapshot!(text.join("\n"), @r"
     attack-1: tcp-syn at 200 kpps, limit 10.0 kpps, peak 20.0 times the limit; syn-flood, confidence 0.97; severity critical; `blackhole`: blackhole at peer router; at least 1 min, at most 200 s
     attack-1: blackholed for 1 min: lifted to see whether the attack goes on
-    attack-1: still above its limit while the blackhole was lifted: back for 2 min; tcp-syn at 200 kpps, limit 10.0 kpps, peak 20.0 times the limit; syn-flood, confidence 0.97; severity critical; `blackhole`
+    attack-1: above its limit while the blackhole was lifted: back for 2 min; tcp-syn at 200 kpps, limit 10.0 kpps, peak 20.0 times the limit; syn-flood, confidence 0.97; severity critical; `blackhole`
     attack-1: blackholed for 2 min: lifted to see whether the attack goes on
-    attack-1: not known to be over while the blackhole was lifted: back for 4 min; tcp-syn at 200 kpps, limit 10.0 kpps, peak 20.0 times the limit; syn-flood, confidence 0.97; severity critical; `blackhole`
+    attack-1: not over while the blackhole was lifted: back for 4 min; tcp-syn at 200 kpps, limit 10.0 kpps, peak 20.0 times the limit; syn-flood, confidence 0.97; severity critical; `blackhole`
     attack-1: the maximum lifetime of 200 s is over: withdrawn, and not again for this attack
     attack-2: tcp-syn at 60.0 kpps, limit 10.0 kpps, peak 6.0 times the limit; syn-flood, confidence 0.97; severity high; `filter`: discard by 1 FlowSpec rule at peer router; at least 0 s, at most 6 h
     attack-2: over: below the exit threshold for 10.0 s; withdrawn
