@@ -79,6 +79,14 @@ impl Meter {
         }
     }
 
+    /// Protects the addresses of `config` from now on. What is known of addresses that were
+    /// protected before and still are is kept, so that answers to what they asked stay answers.
+    pub fn handle_config(&mut self, config: &Config) {
+        self.space = Space::new(config);
+        self.summary.evicted = vec![0; config.groups.len()];
+        self.table.max = bounded(config.judging.max_targets).max(self.table.slots.len());
+    }
+
     /// Counts one frame. `wire_length` is its length before it was cut for the capture, in bytes.
     #[inline]
     pub fn observe(&mut self, link: LinkType, frame: &[u8], wire_length: u32) {
@@ -276,6 +284,11 @@ fn pair_hash(hasher: &FixedState, host: IpAddr, peer: IpAddr) -> u64 {
     }
 }
 
+/// A number of places that has an index in 32 bits.
+fn bounded(max: usize) -> usize {
+    max.clamp(1, u32::MAX as usize)
+}
+
 /// One protected address.
 struct Slot {
     address: IpAddr,
@@ -364,7 +377,7 @@ impl Table {
             ipv6: hashbrown::HashMap::with_hasher(hasher.clone()),
             slots: Vec::new(),
             free: Vec::new(),
-            max: max.clamp(1, u32::MAX as usize),
+            max: bounded(max),
             random: seed | 1,
         }
     }

@@ -204,6 +204,19 @@ fn random_sources_grow_nothing() {
 }
 
 #[test]
+fn a_new_policy_keeps_what_hosts_asked() {
+    let mut lab = Lab::new(config(&["203.0.113.0/24", "192.0.2.0/24"], usual_thresholds()));
+    let (host, peer) = (ip(HOST), ip(PEER));
+    lab.see(&udp((host, 40_000), (peer, 53), &[0, 1, 1, 0], 40));
+    lab.meter.handle_config(&config(&["203.0.113.0/25"], usual_thresholds()));
+    lab.see(&udp((peer, 53), (host, 40_000), &[0, 1, 0x81, 0], 400));
+    lab.see(&udp((peer, 53), (ip("192.0.2.1"), 40_000), &[0, 1, 0x81, 0], 400));
+    let summary = lab.tick();
+    assert_eq!(target_of(&summary, HOST).answers.packets, 1);
+    assert_eq!((summary.targets.len(), summary.unprotected), (1, 1));
+}
+
+#[test]
 fn the_same_packets_give_the_same_summaries() {
     let run = || {
         let mut lab = Lab::everything();
