@@ -3,22 +3,27 @@
 //! A command goes into the peer's Adj-RIB-Out in the caller's own thread, and the peer's task
 //! writes it to the socket. What becomes of it comes back as a [`SpeakerEvent`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidegate_model::{BackendState, CommandId, Nlri, Outcome, Route, Timestamp};
+use tidegate_model::{BackendState, CommandId, Nlri, Outcome, Prefix, Route, Timestamp};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::egress::{Gate, GatePolicy};
 use crate::family::Family;
-use crate::io::{ACCEPT_QUEUE, Clock, Listener, ListenerRoute, PeerTask, SharedSession, listen};
+use crate::io::{
+    ACCEPT_QUEUE, Clock, Listener, ListenerRoute, PeerTask, SharedSession, Welcome, listen,
+};
 use crate::session::{ConnectMode, Session, SessionConfig, SessionStatus};
+
+pub use crate::io::{HopLimit, Md5Key, Md5KeyError, Transport};
 
 /// Events that wait for their receiver. While it is full each peer keeps its own in a bounded
 /// backlog; sessions and routes do not wait for it.
@@ -47,6 +52,8 @@ pub struct PeerConfig {
     pub families: BTreeSet<Family>,
     /// Most routes that it is sent.
     pub max_routes: u32,
+    /// How its TCP connections are made and guarded.
+    pub transport: Transport,
 }
 
 /// What a speaker starts with.
@@ -113,6 +120,12 @@ pub enum SpeakerError {
         /// What the system said.
         source: io::Error,
     },
+    /// A listening socket knows an address by one key, or by none.
+    #[error("peers at {address} have different TCP MD5 keys")]
+    Md5Keys {
+        /// The address.
+        address: IpAddr,
+    },
     /// Two peers have the same name.
     #[error("there are two peers named `{name}`")]
     DuplicatePeer {
@@ -149,13 +162,7 @@ impl Speaker {
                 return Err(SpeakerError::DuplicatePeer { name: peer.name.clone() });
             }
         }
-        let mut sockets = Vec::new();
-        if config.peers.iter().any(|peer| peer.mode != ConnectMode::Active) {
-            for address in &config.listen {
-                let error = |source| SpeakerError::Listen { address: *address, source };
-                sockets.push(listen(*address).map_err(error)?);
-            }
-        }
+        let sockets = open_sockets(&config)?;
         let clock = Clock::start();
         let gate = Arc::new(Gate::new(config.gate.clone()));
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
@@ -165,7 +172,8 @@ impl Speaker {
             let (accepted, accepted_here) = mpsc::channel(ACCEPT_QUEUE);
             let (remote, local) = (peer.address, peer.local_address);
             if peer.mode != ConnectMode::Active {
-                routes.push(ListenerRoute { remote, local, to: accepted });
+                let hops = peer.transport.hops;
+                routes.push(ListenerRoute { remote, local, hops, to: accepted });
             }
             let settings = session_config(&config, peer, config.seed.wrapping_add(number));
             let session = Session::new(clock.now(), settings, Arc::clone(&gate));
@@ -175,6 +183,7 @@ impl Speaker {
                 name: peer.name.clone(),
                 remote: SocketAddr::new(peer.address, peer.port),
                 local,
+                transport: peer.transport.clone(),
                 clock,
                 session: Arc::clone(&session),
                 accepted: accepted_here,
@@ -190,6 +199,28 @@ impl Speaker {
         }
         Ok((SpeakerHandle { speaker: Arc::new(speaker) }, receiver))
     }
+}
+
+/// A socket for each address, if anybody may connect.
+fn open_sockets(config: &SpeakerConfig) -> Result<Vec<TcpListener>, SpeakerError> {
+    let mut welcome = Welcome::default();
+    let mut keys: BTreeMap<IpAddr, Option<&Md5Key>> = BTreeMap::new();
+    let mut expected = config.peers.iter().filter(|peer| peer.mode != ConnectMode::Active);
+    for peer in &mut expected {
+        let key = peer.transport.md5.as_ref();
+        if *keys.entry(peer.address).or_insert(key) != key {
+            return Err(SpeakerError::Md5Keys { address: peer.address });
+        }
+        welcome.expect(Prefix::host(peer.address), &peer.transport);
+    }
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let open = |address: &SocketAddr| {
+        let error = |source| SpeakerError::Listen { address: *address, source };
+        listen(*address, &welcome).map_err(error)
+    };
+    config.listen.iter().map(open).collect()
 }
 
 fn session_config(config: &SpeakerConfig, peer: &PeerConfig, seed: u64) -> SessionConfig {

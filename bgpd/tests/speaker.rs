@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use tidegate_bgpd::Family;
 use tidegate_bgpd::session::{ConnectMode, SessionState};
-use tidegate_bgpd::speaker::{PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle};
+use tidegate_bgpd::speaker::{
+    PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle, Transport,
+};
 use tidegate_model::CommandId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -32,6 +34,7 @@ fn peer(name: &str, mode: ConnectMode) -> PeerConfig {
         hold_time: Duration::from_secs(9),
         families: Family::ALL.into(),
         max_routes: 10_000,
+        transport: Transport::default(),
     }
 }
 

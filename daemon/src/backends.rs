@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tidegate_bgpd::session::ConnectMode;
 use tidegate_bgpd::speaker::{
-    PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerEvent, SpeakerHandle,
+    PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerEvent, SpeakerHandle, Transport,
 };
 use tidegate_model::{BackendId, BackendState, Command, CommandKind, Outcome, OutcomeKind};
 use tidegate_policy::{Peer, Policy};
@@ -109,5 +109,6 @@ fn peer_config(peer: &Peer) -> PeerConfig {
         hold_time: peer.hold_time,
         families: pipeline::families(peer),
         max_routes: peer.max_routes,
+        transport: Transport::default(),
     }
 }

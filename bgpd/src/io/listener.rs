@@ -6,6 +6,9 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use super::sockopt;
+use super::transport::HopLimit;
+
 /// How long to wait when the system has no file descriptor or memory for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -16,6 +19,8 @@ pub(crate) struct Route {
     pub(crate) remote: IpAddr,
     /// Our end, if the peer must connect to that one.
     pub(crate) local: Option<IpAddr>,
+    /// How far away the peer may be.
+    pub(crate) hops: HopLimit,
     /// The peer's task. When it is full the connection is closed; the peer will try again.
     pub(crate) to: mpsc::Sender<TcpStream>,
 }
@@ -52,6 +57,10 @@ impl Listener {
             tracing::debug!(%from, "connection from an address that is no peer's");
             return;
         };
+        if let Err(error) = sockopt::guard(&stream, route.hops) {
+            tracing::warn!(%from, %error, "connection closed: it cannot be held to its hop limit");
+            return;
+        }
         if route.to.try_send(stream).is_err() {
             tracing::debug!(%from, "connection closed: the peer has several waiting already");
         }

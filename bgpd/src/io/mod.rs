@@ -20,8 +20,11 @@ mod connection;
 mod listener;
 mod peer;
 mod sockopt;
+mod system;
+mod transport;
 
 pub(crate) use clock::Clock;
 pub(crate) use listener::{Listener, Route as ListenerRoute};
 pub(crate) use peer::{ACCEPT_QUEUE, PeerTask, SharedSession};
-pub(crate) use sockopt::listen;
+pub(crate) use sockopt::{Welcome, listen};
+pub use transport::{HopLimit, Md5Key, Md5KeyError, Transport};

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::clock::Clock;
 use super::connection::Connection;
 use super::sockopt;
+use super::transport::Transport;
 use crate::session::{Action, Admission, Direction, Session, SessionEvent};
 use crate::speaker::SpeakerEvent;
 
@@ -58,6 +59,7 @@ pub(crate) struct PeerTask {
     pub(crate) name: String,
     pub(crate) remote: SocketAddr,
     pub(crate) local: Option<IpAddr>,
+    pub(crate) transport: Transport,
     pub(crate) clock: Clock,
     pub(crate) session: Arc<SharedSession>,
     pub(crate) accepted: mpsc::Receiver<TcpStream>,
@@ -185,7 +187,11 @@ impl PeerTask {
             acted = true;
             match action {
                 Action::Connect => {
-                    state.dialling = Some(Box::pin(sockopt::connect(self.local, self.remote)));
+                    state.dialling = Some(Box::pin(sockopt::connect(
+                        self.local,
+                        self.remote,
+                        self.transport.clone(),
+                    )));
                 }
                 Action::AbortConnect => state.dialling = None,
                 Action::Close { direction, last_words } => {

@@ -2,16 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stop at a surprise too")]
 
+#[path = "../support/namespace.rs"]
+mod namespace;
 mod router;
 #[path = "../support/mod.rs"]
 mod support;
+mod transport;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tidegate_bgpd::Family;
 use tidegate_bgpd::session::{ConnectMode, SessionState};
-use tidegate_bgpd::speaker::{PeerConfig, Speaker, SpeakerConfig, SpeakerEvent, SpeakerHandle};
+use tidegate_bgpd::speaker::{
+    PeerConfig, Speaker, SpeakerConfig, SpeakerEvent, SpeakerHandle, Transport,
+};
 use tidegate_model::{
     BitmaskMatch, CommandId, FlowSpecComponent, NumericMatch, OutcomeKind, Route,
     TrafficFilteringAction,
@@ -19,7 +24,7 @@ use tidegate_model::{
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use router::{ADDRESS, AS, Mode, Router};
+use router::{AS, Mode, ROUTER_ID, Router};
 use support::{blackhole, flowspec, gate_policy, ntp_filter};
 
 const PEER: &str = "router";
@@ -34,21 +39,26 @@ struct Bench {
 
 impl Bench {
     fn start(router: &Router, asn: u32, mode: ConnectMode) -> Self {
+        Self::over(router, asn, mode, Transport::default())
+    }
+
+    fn over(router: &Router, asn: u32, mode: ConnectMode, transport: Transport) -> Self {
         let runtime = Runtime::new().unwrap();
         let config = SpeakerConfig {
             asn,
             router_id: Ipv4Addr::LOCALHOST,
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, router.speaker_port))],
+            listen: vec![SocketAddr::new(router.speaker, router.speaker_port)],
             peers: vec![PeerConfig {
                 name: PEER.to_owned(),
-                address: IpAddr::V4(ADDRESS),
+                address: router.address,
                 asn: AS,
                 port: router.port,
-                local_address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                local_address: Some(router.speaker),
                 mode,
                 hold_time: Duration::from_secs(9),
                 families: Family::ALL.into(),
                 max_routes: 1000,
+                transport,
             }],
             gate: gate_policy(),
             seed: 1,
@@ -295,7 +305,7 @@ fn says_what_it_knows_of_a_peer() {
     assert_eq!(status.session.state, SessionState::Established);
     assert_eq!(status.session.routes, 1);
     let negotiated = status.session.negotiated.unwrap();
-    assert_eq!(negotiated.router_id, ADDRESS);
+    assert_eq!(negotiated.router_id, ROUTER_ID);
     assert_eq!(negotiated.families, Family::ALL.into());
     assert_eq!(negotiated.hold_time, Duration::from_secs(9));
     assert_eq!(bench.speaker.routes(PEER).unwrap(), [routes()[0].clone()]);

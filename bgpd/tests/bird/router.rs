@@ -1,7 +1,7 @@
 //! A BIRD 2 of one's own, on loopback and unprivileged ports. It has no kernel protocol: nothing on
 //! the host changes.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +11,8 @@ use tempfile::TempDir;
 pub(crate) const AS: u32 = 65010;
 /// BIRD's end of the session.
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Its router identifier.
+pub(crate) const ROUTER_ID: Ipv4Addr = ADDRESS;
 /// Longer than any of the things that are waited for should take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -33,13 +35,17 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// A port that nothing listens on at `address` now.
-pub(crate) fn free_port(address: Ipv4Addr) -> u16 {
+pub(crate) fn free_port(address: IpAddr) -> u16 {
     TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()
 }
 
 pub(crate) struct Router {
     directory: TempDir,
     process: Option<Child>,
+    /// BIRD's end of the session.
+    pub(crate) address: IpAddr,
+    /// The speaker's end.
+    pub(crate) speaker: IpAddr,
     /// BIRD's port.
     pub(crate) port: u16,
     /// The speaker's port.
@@ -53,14 +59,44 @@ pub(crate) enum Mode {
     Both,
 }
 
+/// What differs between sessions.
+pub(crate) struct Setup {
+    pub(crate) address: IpAddr,
+    pub(crate) speaker: IpAddr,
+    pub(crate) speaker_as: u32,
+    pub(crate) mode: Mode,
+    /// Lines of the protocol: how far away the speaker is, and more.
+    pub(crate) lines: &'static str,
+}
+
+impl Setup {
+    /// Over loopback, with nothing special.
+    pub(crate) fn new(speaker_as: u32, mode: Mode) -> Self {
+        Self {
+            address: IpAddr::V4(ADDRESS),
+            speaker: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            speaker_as,
+            mode,
+            lines: "multihop;",
+        }
+    }
+}
+
 impl Router {
     /// Starts BIRD; the speaker, in `speaker_as`, is at 127.0.0.1.
     pub(crate) fn start(speaker_as: u32, mode: Mode) -> Self {
+        Self::with(&Setup::new(speaker_as, mode))
+    }
+
+    pub(crate) fn with(setup: &Setup) -> Self {
+        let Setup { address, speaker, speaker_as, mode, lines } = setup;
         let mut router = Self {
             directory: TempDir::new().unwrap(),
             process: None,
-            port: free_port(ADDRESS),
-            speaker_port: free_port(Ipv4Addr::LOCALHOST),
+            address: *address,
+            speaker: *speaker,
+            port: free_port(*address),
+            speaker_port: free_port(*speaker),
         };
         let passive = match mode {
             Mode::Passive => "passive yes;",
@@ -68,15 +104,15 @@ impl Router {
         };
         let configuration = format!(
             "log \"{log}\" all;
-router id {ADDRESS};
+router id {ROUTER_ID};
 flow4 table flowtab4;
 flow6 table flowtab6;
 protocol device {{}}
 protocol bgp tidegate {{
-    local {ADDRESS} port {port} as {AS};
-    neighbor 127.0.0.1 port {speaker_port} as {speaker_as};
+    local {address} port {port} as {AS};
+    neighbor {speaker} port {speaker_port} as {speaker_as};
     strict bind yes;
-    multihop;
+    {lines}
     {passive}
     connect delay time 1;
     connect retry time 1;
