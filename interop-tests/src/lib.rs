@@ -7,6 +7,7 @@
 //! Absent on purpose: anything that the daemon itself needs. Nothing here is shipped, and the
 //! generator knows the protocols from their specifications, never from the detector's tables.
 
+pub mod bench;
 pub mod demo;
 pub mod lab;
 pub mod traffic;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate_interop_tests::{demo, traffic};
+use tidegate_interop_tests::{bench, demo, traffic};
 
 /// Traffic, demonstration and measurements around the tidegate daemon.
 #[derive(Debug, Parser)]
@@ -18,11 +18,16 @@ struct CommandLine {
 enum Command {
     Traffic(traffic::command::Arguments),
     Demo(demo::Arguments),
+    Bench(bench::Arguments),
+    #[command(hide = true)]
+    BenchReaction(bench::ReactionArguments),
 }
 
 fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Traffic(arguments) => traffic::command::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchReaction(arguments) => bench::run_reaction(&arguments),
     }
 }

@@ -1,0 +1,110 @@
+//! `tidegate-lab bench`: throughput and reaction time, to be read by people.
+//!
+//! Each figure stands beside a reference measured in the same run, because absolute figures say
+//! more about the machine than about the program.
+
+mod offline;
+mod reaction;
+mod table;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::lab::LabError;
+use crate::traffic::transmit::TransmitError;
+
+/// Measures throughput and reaction time.
+///
+/// Throughput: a generated capture through the whole pipeline, beside a loop that only counts its
+/// packets with libpcap. Reaction time: a live flood on a virtual link, from its first packet to
+/// the UPDATE at the other end of a BGP session.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Packets in the generated capture.
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    packets: u64,
+
+    /// Floods to measure the reaction to.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]
+    runs: u16,
+
+    /// Measure throughput only; needs no privileges.
+    #[arg(long)]
+    offline_only: bool,
+}
+
+/// Arguments of the half of the benchmark that runs in a network namespace.
+#[derive(Debug, clap::Args)]
+pub struct ReactionArguments {
+    /// Floods to measure.
+    #[arg(long)]
+    runs: u16,
+
+    /// Folder for configuration and logs.
+    #[arg(long)]
+    directory: PathBuf,
+}
+
+/// Why a benchmark could not be run.
+#[derive(Debug, thiserror::Error)]
+enum BenchError {
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    #[error(transparent)]
+    Transmit(#[from] TransmitError),
+    #[error("cannot {action}: {source}")]
+    System { action: &'static str, source: io::Error },
+    #[error("libpcap cannot read the capture: {0}")]
+    Pcap(#[from] pcap::Error),
+    #[error("the policy of the benchmark is refused:\n{0}")]
+    Policy(#[from] tidegate_policy::Report),
+    #[error("the replay failed: {0}")]
+    Replay(#[from] tidegate::replay::ReplayError),
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+fn system(action: &'static str) -> impl Fn(io::Error) -> BenchError {
+    move |source| BenchError::System { action, source }
+}
+
+/// Runs the subcommand.
+#[must_use]
+pub fn run(arguments: &Arguments) -> ExitCode {
+    conclude(measure(arguments))
+}
+
+/// Runs the half that needs a network namespace of its own.
+#[must_use]
+pub fn run_reaction(arguments: &ReactionArguments) -> ExitCode {
+    conclude(reaction::measure(arguments.runs, &arguments.directory))
+}
+
+fn conclude(done: Result<(), BenchError>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing more can be done if standard error is closed.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<(), BenchError> {
+    offline::measure(arguments.packets)?;
+    if arguments.offline_only {
+        return Ok(());
+    }
+    reaction::measure_in_namespace(arguments.runs)
+}
+
+/// Writes `policy` as the only file of a policy directory below `directory`.
+fn write_policy(directory: &Path, policy: &str) -> Result<PathBuf, BenchError> {
+    let path = directory.join("policy");
+    fs::create_dir_all(&path).map_err(system("make the policy directory"))?;
+    fs::write(path.join("policy.toml"), policy).map_err(system("write the policy"))?;
+    Ok(path)
+}
