@@ -1,9 +1,11 @@
 //! Attack streams: packets that answer to nothing.
 
+use std::net::IpAddr;
+
 use tidegate_model::AttackVector;
 
 use super::address::{Origins, Targets};
-use super::frame::{Fragment, FrameBuilder, Ip, MTU, Tcp, flag, protocol, put_udp};
+use super::frame::{Fragment, FrameBuilder, Ip, MTU, Tcp, flag, protocol, put_ipv4_udp, put_udp};
 use super::random::Random;
 use super::reflect::{Answer, answer};
 use super::scenario::Source;
@@ -173,17 +175,22 @@ impl Flood {
         builder.fragment(&ip, protocol::UDP, part, self.noise(length));
     }
 
-    /// Generic Routing Encapsulation (RFC 2784) around an IPv4 packet.
+    /// Generic Routing Encapsulation (RFC 2784) around a UDP datagram between strangers.
     fn encapsulated(&mut self, builder: &mut FrameBuilder) {
-        let (ip, _) = self.ip();
-        let length = self.payload_length(&ip, 0, 540).max(24);
-        let inner = (length - 4) as u16;
+        let (ip, identity) = self.ip();
+        let address = |bits: u64| IpAddr::from((bits as u32 | 0x0100_0000).to_be_bytes());
+        let inner = Ip {
+            source: address(self.random.bits() & 0x7fff_ffff),
+            destination: address(identity & 0x7fff_ffff),
+            ..ip
+        };
+        // GRE, inner IPv4 and inner UDP headers are 32 octets together.
+        let length = self.payload_length(&ip, 32, 512);
+        let ports = (self.random.port(1024, 65_535), self.random.port(1, 65_535));
         let mut payload = std::mem::take(&mut self.datagram);
         payload.clear();
-        payload.extend_from_slice(&[0, 0, 0x08, 0x00, 0x45, 0]);
-        payload.extend_from_slice(&inner.to_be_bytes());
-        let rest = length - payload.len();
-        payload.extend_from_slice(self.noise(rest));
+        payload.extend_from_slice(&[0, 0, 0x08, 0x00]);
+        put_ipv4_udp(&mut payload, &inner, ports, self.noise(length));
         builder.raw(&ip, protocol::GRE, &payload);
         self.datagram = payload;
     }

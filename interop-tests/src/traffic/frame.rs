@@ -292,6 +292,14 @@ pub(crate) fn put_udp(to: &mut Vec<u8>, ip: &Ip, ports: (u16, u16), payload: &[u
     }
 }
 
+/// Appends an IPv4 packet with a UDP datagram to `to`: the inside of a tunnel.
+pub(crate) fn put_ipv4_udp(to: &mut Vec<u8>, ip: &Ip, ports: (u16, u16), payload: &[u8]) {
+    if let (IpAddr::V4(source), IpAddr::V4(destination)) = (ip.source, ip.destination) {
+        put_ipv4(to, ip, (source, destination), protocol::UDP, 8 + payload.len(), None);
+        put_udp(to, ip, ports, payload);
+    }
+}
+
 /// Writes the checksum of all from `start` on at `start + at`.
 fn seal(to: &mut [u8], start: usize, at: usize, pseudo: u64) {
     let sum = fold(pseudo + sum(to.get(start..).unwrap_or_default()));

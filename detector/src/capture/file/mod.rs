@@ -5,12 +5,15 @@
 //! damaged, because a length field must not decide how much memory is taken, and because the
 //! library allocates for every packet that carries options.
 //!
-//! Memory is one window of [`window::START_SIZE`] that grows to the longest record, at most
-//! [`MAX_BLOCK`]. What libpcap's own reader refuses or repairs silently is an error here, with the
-//! byte offset of the record; the frames before it have been delivered then.
+//! Memory is one window of 256 KiB that grows to the longest record, at most [`MAX_BLOCK`]. What
+//! libpcap's own reader repairs silently is an error here, with the byte offset of the record; the
+//! frames before it have been delivered then.
 //!
-//! Time: see [`clock::Clock`]. A pcapng simple packet block carries no time and takes that of the
-//! frame before it.
+//! Time never runs backwards. A frame that is up to a second earlier than the one before it is given
+//! the time of that one. If it is earlier by more, the clock was set back or another capture was
+//! appended, and time goes on from there with the distances of the file. A jump of more than five
+//! years in either direction is an error. A pcapng simple packet block carries no time and takes
+//! that of the frame before it.
 
 #![deny(clippy::indexing_slicing)]
 

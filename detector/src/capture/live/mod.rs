@@ -2,8 +2,8 @@
 //!
 //! One thread owns the capture and the meter. It waits for the ring with `poll(2)` until the tick is
 //! over, and takes packets out of it in batches: under load, one system call serves a thousand
-//! packets. Immediate mode stays off; the kernel hands over a block when it is full or after
-//! [`BLOCK_TIMEOUT`], which is below the length of a tick.
+//! packets. Immediate mode stays off; the kernel hands over a block when it is full or after 5 ms,
+//! which is below the length of a tick.
 //!
 //! ```text
 //!              interface there and up
