@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tidegate_bgpd::session::ConnectMode;
+use tidegate_bgpd::session::{ConnectMode, SessionOptions};
 use tidegate_bgpd::speaker::{
     PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerEvent, SpeakerHandle, Transport,
 };
@@ -110,5 +110,6 @@ fn peer_config(peer: &Peer) -> PeerConfig {
         families: pipeline::families(peer),
         max_routes: peer.max_routes,
         transport: Transport::default(),
+        options: SessionOptions::default(),
     }
 }

@@ -2,18 +2,17 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
 use tidegate_detector::capture::live::{LiveCapture, LiveOptions};
-use tidegate_policy::{Policy, Report};
+use tidegate_policy::Report;
 
 use crate::backends::Backends;
 use crate::cli::{Check, Cli, CommandLine, Replay, Run};
 use crate::clock::{Clock, WallOrigin};
-use crate::config::{self, Config};
+use crate::config;
 use crate::output::{Format, Printer, Updates};
 use crate::replay::{ReplayError, replay};
 use crate::run::{self, Running};
@@ -97,26 +96,18 @@ fn replay_file(arguments: &Replay) -> Result<(), Failure> {
     })
 }
 
-/// Configuration and policy, with the mistakes of both.
-fn load(path: &Path) -> Result<(Config, Arc<Policy>), Report> {
-    let config = config::load(path)?;
-    let policy = tidegate_policy::load(&config.policy)?;
-    config::check_against(&config, &policy, path)?;
-    Ok((config, Arc::new(policy)))
-}
-
 fn check(arguments: &Check) -> Result<(), Failure> {
     let mut report = Report::default();
     let mut good = Vec::new();
     if let Some(path) = &arguments.config {
-        match load(path) {
+        match config::load(path) {
             Ok((_, policy)) => good.push((path, policy)),
             Err(mistakes) => report.extend(mistakes),
         }
     }
     if let Some(path) = &arguments.policy {
         match tidegate_policy::load(path) {
-            Ok(policy) => good.push((path, Arc::new(policy))),
+            Ok(policy) => good.push((path, policy)),
             Err(mistakes) => report.extend(mistakes),
         }
     }
@@ -130,15 +121,19 @@ fn check(arguments: &Check) -> Result<(), Failure> {
     }
     for (path, policy) in good {
         println!(
-            "{}: good: {} owned prefixes, {} groups, {} responses, {} peers",
+            "{}: good: {}, {}, {}, {}",
             path.display(),
-            policy.space.owned.len(),
-            policy.groups.len(),
-            policy.responses.len(),
-            policy.peers.len()
+            count(policy.space.owned.len(), "owned prefix", "owned prefixes"),
+            count(policy.groups.len(), "group", "groups"),
+            count(policy.responses.len(), "response", "responses"),
+            count(policy.peers.len(), "peer", "peers"),
         );
     }
     Ok(())
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 fn diagnostic(diagnostic: &tidegate_policy::Diagnostic) -> serde_json::Value {
@@ -154,7 +149,8 @@ fn diagnostic(diagnostic: &tidegate_policy::Diagnostic) -> serde_json::Value {
 
 fn run(arguments: &Run) -> Result<(), Failure> {
     start_logging();
-    let (config, policy) = load(&arguments.config)?;
+    let (config, policy) = config::load(&arguments.config)?;
+    let policy = Arc::new(policy);
     let options = LiveOptions {
         interface: arguments.interface.clone().or(config.capture.interface.clone()),
         filter: config.capture.filter.clone(),

@@ -56,23 +56,37 @@ impl Default for Capture {
     }
 }
 
-/// Reads and checks the configuration file.
+/// Reads and checks the configuration file and the policy that it names.
 ///
 /// # Errors
-/// Every mistake in the file with its place and remedy.
-pub fn load(path: &Path) -> Result<Config, Report> {
+/// Every mistake in both, with its place and remedy. The policy is read as long as the
+/// configuration names it, whatever else is wrong there.
+pub fn load(path: &Path) -> Result<(Config, Policy), Report> {
     let source = Arc::new(read(path)?);
     let collector = Collector::new();
-    let config = Document::parse(&source, &collector)
-        .and_then(|document| resolve(&document.root(&collector), path));
-    collector.finish(config)
+    let mut policy = None;
+    let config = Document::parse(&source, &collector).and_then(|document| {
+        let root = document.root(&collector);
+        policy = resolve_policy(&root, path);
+        resolve(&root, policy.clone())
+    });
+    let config = collector.finish(config);
+    let policy = policy.map(|directory| tidegate_policy::load(&directory));
+    match (config, policy) {
+        (Ok(config), Some(Ok(policy))) => {
+            check_against(&config, &policy, path)?;
+            Ok((config, policy))
+        }
+        (config, policy) => {
+            let mut report = config.err().unwrap_or_default();
+            report.extend(policy.and_then(Result::err).unwrap_or_default());
+            Err(report)
+        }
+    }
 }
 
 /// Checks what only configuration and policy together can get wrong.
-///
-/// # Errors
-/// If the policy has peers that connect to us and the configuration says nowhere to listen.
-pub fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<(), Report> {
+fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<(), Report> {
     let waiting = policy.peers.iter().find(|peer| peer.mode == ConnectMode::Passive);
     match waiting {
         Some(peer) if config.listen.is_empty() => Err(Report::of(Diagnostic::about(
@@ -103,8 +117,14 @@ fn read(path: &Path) -> Result<Source, Report> {
         .map_err(|error| problem(error.to_string(), "save the file as UTF-8 text"))
 }
 
-fn resolve(root: &Table<'_>, path: &Path) -> Option<Config> {
-    let policy = root.required("policy", "\"policy\"").and_then(|value| value.string());
+/// The policy directory; a relative path is taken from the directory of the file at `path`.
+fn resolve_policy(root: &Table<'_>, path: &Path) -> Option<PathBuf> {
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
+    let policy = root.required("policy", "\"policy\"")?.string()?;
+    Some(directory.join(policy))
+}
+
+fn resolve(root: &Table<'_>, policy: Option<PathBuf>) -> Option<Config> {
     let capture = root
         .optional("capture", "{ interface = \"eth0\" }")
         .map_or_else(|| Some(Capture::default()), |value| resolve_capture(&value.table()?));
@@ -112,8 +132,7 @@ fn resolve(root: &Table<'_>, path: &Path) -> Option<Config> {
         .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
         .map_or_else(|| Some(BTreeSet::new()), |value| resolve_listen(&value.table()?));
     root.finish();
-    let directory = path.parent().unwrap_or_else(|| Path::new(""));
-    Some(Config { policy: directory.join(policy?), capture: capture?, listen: listen? })
+    Some(Config { policy: policy?, capture: capture?, listen: listen? })
 }
 
 fn resolve_capture(table: &Table<'_>) -> Option<Capture> {
@@ -178,8 +197,11 @@ mod tests {
     fn resolve_text(text: &str) -> Result<Config, String> {
         let source = Arc::new(Source::new("etc/tidegate.toml", text));
         let collector = Collector::new();
-        let config = Document::parse(&source, &collector)
-            .and_then(|document| resolve(&document.root(&collector), Path::new(source.name())));
+        let config = Document::parse(&source, &collector).and_then(|document| {
+            let root = document.root(&collector);
+            let policy = resolve_policy(&root, Path::new(source.name()));
+            resolve(&root, policy)
+        });
         collector.finish(config).map_err(|report| report.to_string())
     }
 
@@ -212,6 +234,23 @@ mod tests {
             "[capture]\ninterfce = \"eth0\"\nsnap-length = 12\n[speaker]\nlisten = [\"here\"]\n",
         )
         .unwrap_err();
-        insta::assert_snapshot!(report);
+        insta::assert_snapshot!(report, @r#"
+        etc/tidegate.toml:1:1: error: `policy` is missing
+          1 | [capture]
+            | ^
+          help: add `policy = "policy"`
+        etc/tidegate.toml:2:1: error: `interfce` is not known in `capture`
+          2 | interfce = "eth0"
+            | ^^^^^^^^
+          help: did you mean `interface`?
+        etc/tidegate.toml:3:15: error: `capture.snap-length` must be from 96 to 65535, not 12
+          3 | snap-length = 12
+            |               ^^
+          help: write `snap-length = 192`
+        etc/tidegate.toml:5:11: error: `here` is not an address with a port
+          5 | listen = ["here"]
+            |           ^^^^^^
+          help: write one like `192.0.2.1:179` or `[2001:db8::1]:179`
+        "#);
     }
 }

@@ -1,0 +1,159 @@
+//! The command as a user runs it: what it says about bad input, and how it exits.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const POLICY: &str = r#"
+[speaker]
+as = 65010
+router-id = "10.99.0.1"
+
+[owned]
+prefixes = ["203.0.113.0/24"]
+"#;
+
+/// A folder with `policy/policy.toml` and `tidegate.toml`.
+fn workplace(policy: &str, config: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("policy")).unwrap();
+    fs::write(folder.path().join("policy/policy.toml"), policy).unwrap();
+    fs::write(folder.path().join("tidegate.toml"), config).unwrap();
+    folder
+}
+
+fn tidegate(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+/// Exit code 2, nothing on standard output, and every one of `words` on standard error.
+fn assert_refused(output: &Output, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    for word in words {
+        assert!(said.contains(word), "`{word}` is not in:\n{said}");
+    }
+    assert!(!said.contains('\u{1b}'), "colours without a terminal:\n{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_good_configuration_is_called_good() {
+    let folder = workplace(POLICY, "policy = \"policy\"\n");
+    let output = tidegate(folder.path(), &["check", "-c", "tidegate.toml"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("tidegate.toml: good: 1 owned prefix,"), "{said}");
+}
+
+#[test]
+fn every_error_of_configuration_and_policy_has_its_place() {
+    let folder = workplace(
+        &POLICY.replace("prefixes", "prefxes"),
+        "policy = \"policy\"\n[capture]\ninterfce = \"eth0\"\n",
+    );
+    let output = tidegate(folder.path(), &["check", "-c", "tidegate.toml"]);
+    assert_refused(
+        &output,
+        &[
+            "tidegate.toml:3:1: error: `interfce`",
+            "did you mean `interface`?",
+            "policy.toml:7:1: error: `prefxes`",
+        ],
+    );
+    let output = tidegate(folder.path(), &["check", "-c", "tidegate.toml", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["ok"], false);
+    assert_eq!(result["errors"][0]["line"], 3);
+}
+
+#[test]
+fn bad_policies_are_refused() {
+    let cases: [(&str, String, &[&str]); 4] = [
+        ("unknown key", format!("{POLICY}\ncolour = \"red\"\n"), &["policy.toml:", "`colour`"]),
+        (
+            "unowned prefix in a group",
+            format!("{POLICY}\n[groups.web]\nprefixes = [\"198.51.100.0/24\"]\n"),
+            &["policy.toml:", "198.51.100.0/24"],
+        ),
+        (
+            "overlapping owned prefixes",
+            POLICY.replace("\"203.0.113.0/24\"", "\"203.0.113.0/24\", \"203.0.113.0/25\""),
+            &["policy.toml:7:", "203.0.113.0/25"],
+        ),
+        ("not TOML", "[owned\n".to_owned(), &["policy.toml:1:"]),
+    ];
+    for (name, policy, words) in cases {
+        let folder = workplace(&policy, "policy = \"policy\"\n");
+        for command in [
+            &["check", "-c", "tidegate.toml"][..],
+            &["run", "-c", "tidegate.toml"],
+            &["replay", "none.pcap", "--policy", "policy"],
+        ] {
+            println!("{name}: {command:?}");
+            assert_refused(&tidegate(folder.path(), command), words);
+        }
+    }
+}
+
+#[test]
+fn missing_files_are_named() {
+    let folder = workplace(POLICY, "policy = \"nowhere\"\n");
+    let output = tidegate(folder.path(), &["check", "-c", "tidegate.toml"]);
+    assert_refused(&output, &["nowhere"]);
+    let output = tidegate(folder.path(), &["run", "-c", "absent.toml"]);
+    assert_refused(&output, &["absent.toml", "help: name a configuration file"]);
+    let output = tidegate(folder.path(), &["replay", "absent.pcap", "--policy", "policy"]);
+    assert_refused(&output, &["absent.pcap"]);
+}
+
+#[test]
+fn what_is_no_capture_is_said_to_be_none() {
+    let folder = workplace(POLICY, "policy = \"policy\"\n");
+    for (name, bytes) in [
+        ("text.pcap", &b"this is a text, not a capture of packets"[..]),
+        ("empty.pcap", b""),
+        ("picture.pcap", b"\x89PNG\r\n\x1a\n and some more octets"),
+    ] {
+        fs::write(folder.path().join(name), bytes).unwrap();
+        let output = tidegate(folder.path(), &["replay", name, "--policy", "policy"]);
+        assert_refused(&output, &[name, "pcap"]);
+    }
+}
+
+#[test]
+fn an_interface_that_does_not_exist_is_named() {
+    let folder = workplace(POLICY, "policy = \"policy\"\n[capture]\ninterface = \"nosuch0\"\n");
+    let output = tidegate(folder.path(), &["run", "-c", "tidegate.toml"]);
+    assert_refused(&output, &["nosuch0"]);
+}
+
+#[test]
+fn a_passive_peer_needs_somewhere_to_listen() {
+    let peer =
+        "\n[[peers]]\nname = \"border\"\naddress = \"192.0.2.1\"\nas = 65001\nmode = \"passive\"\n";
+    let folder = workplace(&format!("{POLICY}{peer}"), "policy = \"policy\"\n");
+    let output = tidegate(folder.path(), &["check", "-c", "tidegate.toml"]);
+    assert_refused(&output, &["peer `border` is passive", "listen = "]);
+}
+
+#[test]
+fn the_command_line_explains_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = tidegate(folder.path(), &["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&help.stdout);
+    for word in ["run", "replay", "check", "Exit codes"] {
+        assert!(said.contains(word), "`{word}` is not in:\n{said}");
+    }
+    let output = tidegate(folder.path(), &["replay"]);
+    assert_eq!(output.status.code(), Some(2));
+}
