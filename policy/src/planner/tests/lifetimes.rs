@@ -235,3 +235,15 @@ fn a_new_policy_may_also_do_less() {
     assert!(desired(&planner).is_empty());
     assert_eq!(planner.poll_timeout(), None);
 }
+
+#[test]
+fn a_filter_that_becomes_a_blackhole_is_held_like_one() {
+    let mut planner = planner(policy());
+    planner.handle_attack(at(0.0), &started(&attack(1, "203.0.113.7", 6.0)));
+    let mut harder = policy();
+    harder.responses[1].action = ResponseAction::Rtbh;
+    harder.responses[1].min_lifetime = Duration::from_secs(60);
+    planner.handle_policy(at(10.0), Arc::new(harder));
+    assert_eq!(desired(&planner), [BLACKHOLE]);
+    assert_eq!(planner.poll_timeout(), Some(at(70.0)));
+}

@@ -146,6 +146,16 @@ fn it_steps_up_at_once_and_never_down() {
 }
 
 #[test]
+fn severity_never_sinks() {
+    let mut planner = planner(policy());
+    let high = attack(1, "203.0.113.7", 6.0);
+    let unrecognised = with_vectors(high, &[(AttackVector::Unknown, 1.0)]);
+    planner.handle_attack(at(1.0), &started(&unrecognised));
+    planner.handle_attack(at(1.1), &updated(&attack(1, "203.0.113.7", 1.5)));
+    assert_eq!(kinds(&mut planner), ["observe watch", "mitigate filter"]);
+}
+
+#[test]
 fn nothing_is_said_twice() {
     let mut planner = planner(policy());
     let watched = attack(1, "203.0.113.7", 1.5);
@@ -210,8 +220,10 @@ fn attacks_share_what_both_want() {
     // The first one's hold is over; the second one's keeps both.
     planner.handle_timeout(at(61.0));
     assert_eq!(desired(&planner), [BLACKHOLE]);
+    assert_eq!(kinds(&mut planner), ["mitigate blackhole"; 2]);
     planner.handle_timeout(at(65.0));
     assert!(desired(&planner).is_empty());
+    assert_eq!(kinds(&mut planner), ["release blackhole"; 2]);
     planner.handle_attack(at(75.0), &ended(&first));
     planner.handle_attack(at(75.0), &ended(&second));
     assert_eq!(planner.poll_timeout(), None);
