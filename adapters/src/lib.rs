@@ -1,1 +1,16 @@
-//! adapters
+//! Backends: what installs mitigations, behind one trait.
+//!
+//! [`kernel`] is nftables on this host, [`speaker`] the sessions of the embedded BGP speaker,
+//! [`fake`] keeps everything in memory for tests and dry runs. Each takes
+//! [`Command`](tidegate_model::Command)s without ever making the caller wait, and answers with
+//! [`BackendEvent`]s on one channel that all backends share.
+//!
+//! Absent on purpose: deciding. What to install, when to try again and what to remove is the
+//! reconciler's.
+
+pub mod backend;
+pub mod fake;
+pub mod kernel;
+pub mod speaker;
+
+pub use backend::{Backend, BackendEvent, Backends, Dropped, EventSender, Held};

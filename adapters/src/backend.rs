@@ -1,0 +1,125 @@
+//! What every backend has in common.
+
+use tidegate_model::{BackendId, BackendState, Command, CommandKind, Nlri, Outcome, OutcomeKind};
+use tokio::sync::mpsc;
+
+/// News from a backend. For one backend they come in the order in which they happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BackendEvent {
+    /// The answer to a command.
+    Outcome(Outcome),
+    /// It can be reached, or it cannot.
+    State {
+        /// Which backend.
+        backend: BackendId,
+        /// How it is now.
+        state: BackendState,
+    },
+    /// The answer to [`Backend::observe`]: everything it holds of ours.
+    Observed {
+        /// Which backend.
+        backend: BackendId,
+        /// What it holds, sorted by NLRI.
+        held: Vec<Held>,
+    },
+}
+
+/// A route that a backend holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The route.
+    pub nlri: Nlri,
+    /// What it dropped, where the backend counts that.
+    pub dropped: Option<Dropped>,
+}
+
+/// Traffic that a filter dropped since it was installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes, from the IP header on.
+    pub bytes: u64,
+}
+
+/// Where backends send their news. They wait while it is full; nothing waits for them.
+pub type EventSender = mpsc::Sender<BackendEvent>;
+
+/// Something that installs routes.
+///
+/// Commands are handed over, never waited for: answers come as [`BackendEvent`]s. A command may be
+/// overtaken by a later one for the same NLRI, and is then not answered. Withdrawing what is not
+/// there is done at once.
+pub trait Backend: Send + Sync {
+    /// Whether commands for `backend` are to go here.
+    fn serves(&self, backend: &BackendId) -> bool;
+
+    /// Takes a command over.
+    ///
+    /// # Errors
+    /// The answer, if it is known at once that the command cannot be taken; no event follows.
+    fn submit(&self, command: Command) -> Result<(), Box<Outcome>>;
+
+    /// Asks what `backend` holds of ours. The answer is [`BackendEvent::Observed`]; there is none
+    /// if the backend is down or too busy.
+    fn observe(&self, backend: &BackendId);
+}
+
+/// The answer `kind` to `command`.
+#[must_use]
+pub fn answer(command: &Command, kind: OutcomeKind) -> Outcome {
+    Outcome {
+        command: command.id,
+        backend: command.backend.clone(),
+        nlri: command.nlri().clone(),
+        kind,
+    }
+}
+
+/// All backends: each command goes to the one that serves it.
+#[derive(Default)]
+pub struct Backends {
+    backends: Vec<Box<dyn Backend>>,
+}
+
+impl Backends {
+    /// None.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a backend. For what several serve, the first counts.
+    pub fn add(&mut self, backend: Box<dyn Backend>) {
+        self.backends.push(backend);
+    }
+
+    /// Hands `command` to its backend. What no backend serves cannot be announced, and is not held
+    /// anywhere: its withdraw is done.
+    ///
+    /// # Errors
+    /// The answer, if it is known at once.
+    pub fn submit(&self, command: Command) -> Result<(), Box<Outcome>> {
+        if let Some(backend) = self.serving(&command.backend) {
+            return backend.submit(command);
+        }
+        let kind = match &command.kind {
+            CommandKind::Announce { .. } => {
+                OutcomeKind::Rejected { why: format!("there is no backend `{}`", command.backend) }
+            }
+            CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: vec![] },
+        };
+        Err(Box::new(answer(&command, kind)))
+    }
+
+    /// Asks what `backend` holds.
+    pub fn observe(&self, backend: &BackendId) {
+        if let Some(serving) = self.serving(backend) {
+            serving.observe(backend);
+        }
+    }
+
+    fn serving(&self, id: &BackendId) -> Option<&dyn Backend> {
+        self.backends.iter().find(|backend| backend.serves(id)).map(AsRef::as_ref)
+    }
+}

@@ -1,0 +1,99 @@
+//! The embedded BGP speaker as a backend: each of its peers is one.
+
+use std::collections::BTreeSet;
+
+use tidegate_bgpd::speaker::{SpeakerEvent, SpeakerHandle};
+use tidegate_model::{BackendId, Command, CommandKind, Outcome, OutcomeKind};
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinHandle;
+
+use crate::backend::{Backend, BackendEvent, EventSender, Held, answer};
+
+/// The peers of a running speaker.
+///
+/// The speaker keeps what each peer is to hold across the loss of its session, and sends all of it
+/// when the session is back: commands for a peer that is down are pending until then.
+#[derive(Debug)]
+pub struct SpeakerBackend {
+    handle: SpeakerHandle,
+    peers: BTreeSet<String>,
+    events: EventSender,
+    forwarding: JoinHandle<()>,
+}
+
+impl SpeakerBackend {
+    /// Commands the speaker of `handle`, and passes its `news` on as backend events. To be called
+    /// in a tokio runtime.
+    #[must_use]
+    pub fn new(handle: SpeakerHandle, news: Receiver<SpeakerEvent>, events: EventSender) -> Self {
+        let forwarding = tokio::spawn(forward(news, events.clone()));
+        let peers = handle.peers().into_iter().map(|peer| peer.name).collect();
+        Self { handle, peers, events, forwarding }
+    }
+
+    /// The speaker, to ask for its peers and to shut it down.
+    #[must_use]
+    pub fn handle(&self) -> &SpeakerHandle {
+        &self.handle
+    }
+}
+
+impl Drop for SpeakerBackend {
+    fn drop(&mut self) {
+        self.forwarding.abort();
+    }
+}
+
+async fn forward(mut news: Receiver<SpeakerEvent>, events: EventSender) {
+    while let Some(event) = news.recv().await {
+        let event = match event {
+            SpeakerEvent::Outcome(outcome) => BackendEvent::Outcome(outcome),
+            SpeakerEvent::State { peer, state } => {
+                BackendEvent::State { backend: BackendId::Peer(peer), state }
+            }
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Backend for SpeakerBackend {
+    fn serves(&self, backend: &BackendId) -> bool {
+        match backend {
+            BackendId::Peer(name) => self.peers.contains(name),
+            BackendId::Kernel => false,
+        }
+    }
+
+    fn submit(&self, command: Command) -> Result<(), Box<Outcome>> {
+        let BackendId::Peer(peer) = &command.backend else {
+            let why = "it is not a peer".to_owned();
+            return Err(Box::new(answer(&command, OutcomeKind::Rejected { why })));
+        };
+        let submitted = match &command.kind {
+            CommandKind::Announce { route, .. } => {
+                self.handle.announce(peer, command.id, route.clone())
+            }
+            CommandKind::Withdraw(nlri) => self.handle.withdraw(peer, command.id, nlri),
+        };
+        submitted.map_err(|unknown| {
+            let kind = match &command.kind {
+                CommandKind::Announce { .. } => OutcomeKind::Rejected { why: unknown.to_string() },
+                // A peer that is not there holds nothing.
+                CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: vec![] },
+            };
+            Box::new(answer(&command, kind))
+        })
+    }
+
+    /// What the peer is to hold. What it really holds, BGP does not tell.
+    fn observe(&self, backend: &BackendId) {
+        let BackendId::Peer(peer) = backend else { return };
+        let Ok(routes) = self.handle.routes(peer) else { return };
+        let held = routes.into_iter().map(|route| Held { nlri: route.nlri, dropped: None });
+        let backend = backend.clone();
+        // When the engine is too busy to listen, the next observation will do.
+        drop(self.events.try_send(BackendEvent::Observed { backend, held: held.collect() }));
+    }
+}
