@@ -21,7 +21,7 @@ use crate::family::Family;
 use crate::io::{
     ACCEPT_QUEUE, Clock, Listener, ListenerRoute, PeerTask, SharedSession, Welcome, listen,
 };
-use crate::session::{ConnectMode, Session, SessionConfig, SessionStatus};
+use crate::session::{ConnectMode, Session, SessionConfig, SessionOptions, SessionStatus};
 
 pub use crate::io::{HopLimit, Md5Key, Md5KeyError, Transport};
 
@@ -54,6 +54,8 @@ pub struct PeerConfig {
     pub max_routes: u32,
     /// How its TCP connections are made and guarded.
     pub transport: Transport,
+    /// What it is offered and asked for beyond the necessary.
+    pub options: SessionOptions,
 }
 
 /// What a speaker starts with.
@@ -232,6 +234,7 @@ fn session_config(config: &SpeakerConfig, peer: &PeerConfig, seed: u64) -> Sessi
         hold_time: peer.hold_time,
         mode: peer.mode,
         max_routes: peer.max_routes,
+        options: peer.options.clone(),
         seed,
     }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tidegate_bgpd::Family;
-use tidegate_bgpd::session::{ConnectMode, SessionState};
+use tidegate_bgpd::session::{ConnectMode, SessionOptions, SessionState};
 use tidegate_bgpd::speaker::{
     PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle, Transport,
 };
@@ -35,6 +35,7 @@ fn peer(name: &str, mode: ConnectMode) -> PeerConfig {
         families: Family::ALL.into(),
         max_routes: 10_000,
         transport: Transport::default(),
+        options: SessionOptions::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use rustbgpd_fsm::PeerConfig;
 use rustbgpd_wire::{Afi, Safi};
 
 use super::collision::Identity;
+use super::options::{Role, SessionOptions};
 use crate::family::Family;
 
 /// Who may open the TCP connection.
@@ -40,6 +41,8 @@ pub struct SessionConfig {
     pub mode: ConnectMode,
     /// Most routes that the Adj-RIB-Out holds.
     pub max_routes: u32,
+    /// What is offered and asked beyond that.
+    pub options: SessionOptions,
     /// For the jitter of connection attempts. Should differ between sessions.
     pub seed: u64,
 }
@@ -54,6 +57,13 @@ impl SessionConfig {
         let mut config = PeerConfig::new(self.local_as, self.peer_as, self.router_id);
         let seconds = u16::try_from(self.hold_time.as_secs()).unwrap_or(u16::MAX);
         config.hold_time = if self.hold_time.is_zero() { 0 } else { seconds.max(3) };
+        let options = &self.options;
+        let required = options.required_families.iter();
+        config.required_families = required.map(|family| codec_family(*family)).collect();
+        if self.local_as != self.peer_as {
+            config.local_role = options.role.and_then(Role::codec);
+            config.strict_role = options.strict_role;
+        }
         config.families = self.families.iter().map(|family| codec_family(*family)).collect();
         config.disable_ipv4_unicast = !self.families.contains(&Family::Ipv4Unicast);
         config

@@ -12,7 +12,9 @@ use rustbgpd_wire::{
 };
 use tidegate_model::Timestamp;
 
-use super::framing::{Framer, FramingError, MAX_MESSAGE};
+use super::config::SessionConfig;
+use super::framing::{Framer, FramingError};
+use super::options::SessionOptions;
 use super::received::{self, Verdict};
 use super::status::{Counters, MessageCounters, SessionError, SessionState};
 use crate::family::Family;
@@ -64,6 +66,7 @@ pub(crate) enum Input {
 pub(crate) struct Connection {
     fsm: rustbgpd_fsm::Session,
     config: PeerConfig,
+    options: SessionOptions,
     framer: Framer,
     open: Option<Vec<u8>>,
     keepalive_due: bool,
@@ -75,10 +78,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection that has just been opened, in state OpenSent.
-    pub(crate) fn new(now: Timestamp, config: PeerConfig, local_address: IpAddr) -> Self {
+    pub(crate) fn new(now: Timestamp, session: &SessionConfig, local_address: IpAddr) -> Self {
+        let config = session.fsm();
         let mut connection = Self {
             fsm: rustbgpd_fsm::Session::new(config.clone()),
             config,
+            options: session.options.clone(),
             framer: Framer::new(),
             open: None,
             keepalive_due: false,
@@ -111,11 +116,13 @@ impl Connection {
     /// The next thing that the peer said.
     pub(crate) fn next_input(&mut self) -> Option<Input> {
         let mut frame = match self.framer.next_frame() {
-            Ok(frame) => frame?,
+            // Octets behind the fourth are Outbound Route Filters (RFC 5291), which nobody was
+            // offered.
+            Ok(frame) => without_filters(frame?),
             Err(FramingError::ShortNotification) => return Some(Input::ShortNotification),
             Err(FramingError::Answer(notification)) => return Some(Input::Broken(notification)),
         };
-        Some(match decode_message(&mut frame, MAX_MESSAGE as u16) {
+        Some(match decode_message(&mut frame, self.framer.longest()) {
             Ok(message) => Input::Message(message),
             Err(error) => {
                 let (code, subcode, data) = error.to_notification();
@@ -175,7 +182,14 @@ impl Connection {
             let code = NotificationCode::OpenMessage;
             return Some(self.terminate(now, NotificationMessage::new(code, 0, Bytes::new())));
         }
-        self.apply(now, Event::OpenReceived(open))
+        let step = self.apply(now, Event::OpenReceived(open));
+        let negotiated = self.fsm.negotiated();
+        if negotiated.is_some_and(|both| both.peer_extended_message)
+            && self.options.extended_messages
+        {
+            self.framer.extend();
+        }
+        step
     }
 
     /// A NOTIFICATION if `update` must reset the session. Outside Established the state machine
@@ -188,7 +202,7 @@ impl Connection {
         if self.state() != SessionState::Established {
             return None;
         }
-        let four_octet_as = self.fsm.negotiated()?.four_octet_as;
+        let four_octet_as = self.fsm.negotiated()?.four_octet_as && self.options.four_octet_as;
         let internal = self.config.local_asn == self.config.remote_asn;
         match received::judge(update, four_octet_as, internal) {
             Verdict::Fine { announced, withdrawn } => {
@@ -265,7 +279,7 @@ impl Connection {
         for action in self.fsm.handle_event(event) {
             match action {
                 Action::SendOpen(mut open) => {
-                    open.capabilities.retain(is_offered);
+                    open.capabilities.retain(|capability| is_offered(capability, &self.options));
                     self.open = encode(&Message::Open(open));
                 }
                 Action::SendKeepalive => self.keepalive_due = true,
@@ -297,16 +311,35 @@ impl Connection {
 }
 
 const FOUR_OCTET_AS: u8 = 65;
+const ROUTE_REFRESH: u8 = 5;
+/// Of a ROUTE-REFRESH message without filters.
+const REFRESH_LENGTH: usize = 23;
+/// Where the type stands in a message, behind its length.
+const TYPE_AT: usize = 18;
+
+/// A ROUTE-REFRESH message without its Outbound Route Filters; other messages as they are.
+fn without_filters(frame: Bytes) -> Bytes {
+    match frame.split_first_chunk::<REFRESH_LENGTH>() {
+        Some((plain, [_, ..])) if plain.get(TYPE_AT) == Some(&ROUTE_REFRESH) => {
+            let [marker @ .., _, _, kind, a, b, c, d] = plain;
+            Bytes::from([&marker[..], &[0, 23, *kind, *a, *b, *c, *d]].concat())
+        }
+        _ => frame,
+    }
+}
 
 /// The capabilities that are offered. Graceful Restart (RFC 4724) is not among them on purpose: a
 /// peer must drop our routes when we are gone.
-fn is_offered(capability: &Capability) -> bool {
-    matches!(
-        capability,
-        Capability::MultiProtocol { .. }
-            | Capability::RouteRefresh
-            | Capability::FourOctetAs { .. }
-    )
+fn is_offered(capability: &Capability, options: &SessionOptions) -> bool {
+    match capability {
+        Capability::MultiProtocol { .. } | Capability::RouteRefresh | Capability::Role { .. } => {
+            true
+        }
+        Capability::FourOctetAs { .. } => options.four_octet_as,
+        Capability::EnhancedRouteRefresh => options.enhanced_refresh,
+        Capability::ExtendedMessage => options.extended_messages,
+        _ => false,
+    }
 }
 
 /// RFC 6608: the subcode of a Finite State Machine Error names the state.

@@ -4,10 +4,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustbgpd_wire::notification::{header_subcode, route_refresh_subcode};
 use rustbgpd_wire::{NotificationCode, NotificationMessage};
 
-/// Longest message that is accepted: RFC 8654 is not offered.
-pub(crate) const MAX_MESSAGE: usize = 4096;
-/// Most that is buffered of a connection: a whole message, and what came with it.
-const CAPACITY: usize = 2 * MAX_MESSAGE;
+/// Longest message (RFC 4271 §4.1), and longest OPEN and KEEPALIVE whatever was agreed on.
+const MAX_MESSAGE: u16 = 4096;
+/// Longest message once both sides have offered RFC 8654.
+const MAX_EXTENDED: u16 = u16::MAX;
 const HEADER: usize = 19;
 const MARKER: [u8; 16] = [0xff; 16];
 
@@ -30,17 +30,33 @@ pub(crate) enum FramingError {
 #[derive(Debug)]
 pub(crate) struct Framer {
     buffer: BytesMut,
+    longest: u16,
 }
 
 impl Framer {
     pub(crate) fn new() -> Self {
-        Self { buffer: BytesMut::with_capacity(CAPACITY) }
+        Self { buffer: BytesMut::with_capacity(2 * usize::from(MAX_MESSAGE)), longest: MAX_MESSAGE }
+    }
+
+    /// From now on messages may be longer (RFC 8654 §4).
+    pub(crate) fn extend(&mut self) {
+        self.longest = MAX_EXTENDED;
+    }
+
+    /// Longest message that is taken, in octets.
+    pub(crate) fn longest(&self) -> u16 {
+        self.longest
+    }
+
+    /// Most that is buffered: a whole message, and what came with it.
+    fn capacity(&self) -> usize {
+        2 * usize::from(self.longest)
     }
 
     /// Takes as many of `bytes` as there is room for and returns the rest. Once
     /// [`Self::next_frame`] has given all messages there is room for more.
     pub(crate) fn push<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let room = CAPACITY.saturating_sub(self.buffer.len());
+        let room = self.capacity().saturating_sub(self.buffer.len());
         let (taken, rest) = bytes.split_at(room.min(bytes.len()));
         self.buffer.extend_from_slice(taken);
         rest
@@ -54,16 +70,34 @@ impl Framer {
         let Some(header) = self.buffer.first_chunk::<HEADER>() else {
             return Ok(None);
         };
-        let length = check_header(header)?;
+        let (length, refresh) = check_header(header, self.longest)?;
         if self.buffer.len() < length {
             return Ok(None);
         }
-        Ok(Some(self.buffer.split_to(length).copy_to_bytes(length)))
+        let frame = self.buffer.split_to(length).copy_to_bytes(length);
+        if refresh && !is_refresh_length(&frame) {
+            // RFC 7313 §5: with the whole message.
+            let subcode = route_refresh_subcode::INVALID_MESSAGE_LENGTH;
+            return Err(answer(NotificationCode::RouteRefreshMessage, subcode, &frame));
+        }
+        Ok(Some(frame))
     }
 }
 
-/// The length of the message that `header` opens.
-fn check_header(header: &[u8; HEADER]) -> Result<usize, FramingError> {
+/// Whether a whole ROUTE-REFRESH message is as long as its subtype has it: four octets behind the
+/// header, and in a request (RFC 2918) perhaps Outbound Route Filters (RFC 5291 §4), of four octets
+/// at least.
+fn is_refresh_length(frame: &[u8]) -> bool {
+    const SUBTYPE_AT: usize = HEADER + 2;
+    match frame.len() - HEADER {
+        4 => true,
+        8.. => frame.get(SUBTYPE_AT) == Some(&0),
+        _ => false,
+    }
+}
+
+/// The length of the message that `header` opens, and whether it is a ROUTE-REFRESH.
+fn check_header(header: &[u8; HEADER], longest: u16) -> Result<(usize, bool), FramingError> {
     let [marker @ .., high, low, kind] = header;
     if *marker != MARKER {
         let subcode = header_subcode::CONNECTION_NOT_SYNCHRONIZED;
@@ -74,21 +108,17 @@ fn check_header(header: &[u8; HEADER]) -> Result<usize, FramingError> {
         let subcode = header_subcode::BAD_MESSAGE_LENGTH;
         answer(NotificationCode::MessageHeader, subcode, &[*high, *low])
     };
-    if !(HEADER..=MAX_MESSAGE).contains(&length) {
+    if !(HEADER..=usize::from(longest)).contains(&length) {
         return Err(bad_length());
     }
     match *kind {
-        OPEN if length < 29 => Err(bad_length()),
+        OPEN if !(29..=usize::from(MAX_MESSAGE)).contains(&length) => Err(bad_length()),
         UPDATE if length < 23 => Err(bad_length()),
         KEEPALIVE if length != HEADER => Err(bad_length()),
         NOTIFICATION if length < 21 => Err(FramingError::ShortNotification),
-        // Neither ORF (RFC 5291) nor RFC 7313 is offered, so the body is four octets.
-        ROUTE_REFRESH if length != 23 => Err(answer(
-            NotificationCode::RouteRefreshMessage,
-            route_refresh_subcode::INVALID_MESSAGE_LENGTH,
-            header,
-        )),
-        OPEN | UPDATE | KEEPALIVE | NOTIFICATION | ROUTE_REFRESH => Ok(length),
+        OPEN | UPDATE | KEEPALIVE | NOTIFICATION | ROUTE_REFRESH => {
+            Ok((length, *kind == ROUTE_REFRESH))
+        }
         _ => {
             let subcode = header_subcode::BAD_MESSAGE_TYPE;
             Err(answer(NotificationCode::MessageHeader, subcode, &[*kind]))
@@ -160,7 +190,7 @@ mod tests {
         let mut rest = framer.push(&flood);
         let mut frames = 0;
         loop {
-            assert!(framer.buffer.len() <= CAPACITY);
+            assert!(framer.buffer.len() <= 8192);
             while framer.next_frame().unwrap().is_some() {
                 frames += 1;
             }

@@ -47,16 +47,20 @@
 //! has room for it, withdraws before announcements, and passes the [`Gate`] there. OPEN and
 //! KEEPALIVE go before any UPDATE. So at most [`MAX_IN_FLIGHT`] octets stand before a withdraw.
 //!
-//! Absent on purpose: Graceful Restart (a peer must drop our routes when we are gone), extended
-//! messages, an Adj-RIB-In: routes of the peer are counted and dropped.
+//! Absent on purpose: Graceful Restart (a peer must drop our routes when we are gone), messages of
+//! more than 4096 octets (they are taken, RFC 8654, never sent), an Adj-RIB-In: routes of the peer
+//! are counted and dropped.
 
 #![deny(clippy::indexing_slicing)]
 
 mod collision;
+mod commands;
 mod config;
 mod connection;
 mod framing;
+mod options;
 mod received;
+mod refresh;
 mod retry;
 mod status;
 
@@ -69,19 +73,22 @@ use bytes::Bytes;
 use rustbgpd_fsm::NegotiatedSession;
 use rustbgpd_wire::notification::{cease_subcode, encode_shutdown_communication};
 use rustbgpd_wire::{Message, NotificationCode, NotificationMessage};
-use tidegate_model::{CommandId, Nlri, OutcomeKind, Route, Timestamp};
+use tidegate_model::{Route, Timestamp};
 
 use crate::egress::Gate;
 use crate::family::Family;
 use crate::parameters::SessionParameters;
-use crate::rib::{AdjRibOut, Answer, Sent, SentKind};
+use crate::rib::{AdjRibOut, Answer, Sent};
 
 use collision::{Identity, survivor};
 use connection::{Closing, Connection, Input, Origin, Step};
+use refresh::Refresh;
 use retry::ConnectRetry;
 
 pub use collision::Direction;
 pub use config::{ConnectMode, SessionConfig};
+pub use options::{Role, SessionOptions};
+pub use refresh::REFRESH_INTERVAL;
 pub use status::{
     Counters, MessageCounters, Negotiated, SessionError, SessionState, SessionStatus,
 };
@@ -182,6 +189,37 @@ struct Up {
     parameters: SessionParameters,
     negotiated: Negotiated,
     since: Timestamp,
+    refresh: Refresh,
+}
+
+/// What an established session has to say.
+enum Next {
+    /// BoRR or EoRR.
+    Marker(Vec<u8>),
+    Update(Sent),
+}
+
+impl Up {
+    fn next(&mut self, now: Timestamp, rib: &mut AdjRibOut, gate: &Gate) -> Option<Next> {
+        loop {
+            while let Some(family) = self.refresh.begin(now) {
+                rib.resend_family(family);
+            }
+            if let Some(marker) = self.refresh.poll_marker() {
+                return Some(Next::Marker(marker));
+            }
+            if let Some(sent) = rib.poll_update(&self.parameters, gate) {
+                return Some(Next::Update(sent));
+            }
+            self.refresh.finish(now);
+            if let Some(marker) = self.refresh.poll_marker() {
+                return Some(Next::Marker(marker));
+            }
+            if !self.refresh.is_ripe() {
+                return None;
+            }
+        }
+    }
 }
 
 /// The session with one peer.
@@ -273,30 +311,6 @@ impl Session {
         }
     }
 
-    /// Wants `route` at the peer. The command is answered by [`SessionEvent::Answer`], unless a
-    /// later one for the same NLRI overtakes it.
-    pub fn handle_announce(&mut self, command: CommandId, route: Route) {
-        let nlri = route.nlri.clone();
-        self.forget_in_flight(&nlri);
-        match self.phase {
-            Phase::New | Phase::Running => {
-                self.rib.announce(command, route);
-                self.join_in_flight(command, &nlri);
-            }
-            Phase::Stopping(_) | Phase::Stopped => {
-                let kind = OutcomeKind::Failed { why: "the session is stopped".to_owned() };
-                self.events.push_back(SessionEvent::Answer(Answer { command, nlri, kind }));
-            }
-        }
-    }
-
-    /// Wants `nlri` gone from the peer. Answered as an announcement is.
-    pub fn handle_withdraw(&mut self, command: CommandId, nlri: &Nlri) {
-        self.forget_in_flight(nlri);
-        self.rib.withdraw(command, nlri);
-        self.join_in_flight(command, nlri);
-    }
-
     /// A TCP connection is open; `local_address` is our end of it.
     pub fn handle_connected(
         &mut self,
@@ -330,7 +344,7 @@ impl Session {
             }
         }
         *self.slot_mut(direction) = Some(Slot {
-            connection: Connection::new(now, self.config.fsm(), local_address),
+            connection: Connection::new(now, &self.config, local_address),
             in_flight: Vec::new(),
             in_flight_octets: 0,
             writing_since: None,
@@ -405,6 +419,9 @@ impl Session {
             }
             _ => {}
         }
+        if let Some(up) = &mut self.up {
+            up.refresh.ripen(now);
+        }
         for direction in Direction::ALL {
             if self.send_hold_expires(direction).is_some_and(|at| at <= now) {
                 let code = NotificationCode::SendHoldTimerExpired;
@@ -436,16 +453,25 @@ impl Session {
         let message = match slot.connection.poll_control(counters) {
             Some(message) => message,
             None => {
-                let up = up.as_ref().filter(|up| up.direction == direction)?;
+                let up = up.as_mut().filter(|up| up.direction == direction)?;
                 if slot.in_flight_octets >= MAX_IN_FLIGHT {
                     return None;
                 }
-                let sent = rib.poll_update(&up.parameters, gate)?;
-                counters.sent.update = counters.sent.update.wrapping_add(1);
-                slot.in_flight_octets += sent.message.len();
-                let message = sent.message.clone();
-                slot.in_flight.push(sent);
-                message
+                match up.next(now, rib, gate)? {
+                    Next::Marker(message) => {
+                        let counter = &mut counters.sent.route_refresh;
+                        *counter = counter.wrapping_add(1);
+                        slot.in_flight_octets += message.len();
+                        message
+                    }
+                    Next::Update(sent) => {
+                        counters.sent.update = counters.sent.update.wrapping_add(1);
+                        slot.in_flight_octets += sent.message.len();
+                        let message = sent.message.clone();
+                        slot.in_flight.push(sent);
+                        message
+                    }
+                }
             }
         };
         slot.writing_since.get_or_insert(now);
@@ -477,7 +503,8 @@ impl Session {
             let timers = self.slot(direction).and_then(|slot| slot.connection.poll_timeout());
             [timers, self.send_hold_expires(direction)]
         });
-        connections.chain([dial, stop]).flatten().min()
+        let refresh = self.up.as_ref().and_then(|up| up.refresh.poll_timeout());
+        connections.chain([dial, stop, refresh]).flatten().min()
     }
 
     /// What is known of the session.
@@ -550,9 +577,9 @@ impl Session {
             None => {}
             Some(Step::Established(negotiated)) => self.come_up(now, direction, &negotiated),
             Some(Step::Refresh(family)) => {
-                let up = self.up.as_ref();
-                if up.is_some_and(|up| up.negotiated.families.contains(&family)) {
-                    self.rib.resend_family(family);
+                let up = self.up.as_mut();
+                if let Some(up) = up.filter(|up| up.negotiated.families.contains(&family)) {
+                    up.refresh.request(now, family);
                 }
             }
             Some(Step::Close(closing)) => self.close(now, direction, closing),
@@ -561,6 +588,7 @@ impl Session {
 
     fn come_up(&mut self, now: Timestamp, direction: Direction, session: &NegotiatedSession) {
         let Some(slot) = self.slot(direction) else { return };
+        let options = &self.config.options;
         let families = session
             .negotiated_families
             .iter()
@@ -570,17 +598,21 @@ impl Session {
             router_id: session.peer_router_id,
             hold_time: Duration::from_secs(u64::from(session.hold_time)),
             families,
-            four_octet_as: session.four_octet_as,
+            four_octet_as: session.four_octet_as && options.four_octet_as,
             route_refresh: session.peer_route_refresh,
+            enhanced_refresh: session.peer_enhanced_route_refresh && options.enhanced_refresh,
+            extended_messages: session.peer_extended_message && options.extended_messages,
+            peer_role: session.remote_role.and_then(Role::from_codec),
         };
         let parameters = SessionParameters {
             local_as: self.config.local_as,
             peer_as: session.peer_asn,
             local_address: slot.connection.local_address,
-            four_octet_as: session.four_octet_as,
+            four_octet_as: negotiated.four_octet_as,
             families: negotiated.families.clone(),
         };
-        self.up = Some(Up { direction, parameters, negotiated, since: now });
+        let refresh = Refresh::new(negotiated.enhanced_refresh);
+        self.up = Some(Up { direction, parameters, negotiated, since: now, refresh });
         self.counters.established = self.counters.established.wrapping_add(1);
         self.rib.resend_all();
         self.events.push_back(SessionEvent::Established);
@@ -633,49 +665,6 @@ impl Session {
         }
         self.down.clone_from(&why);
         self.events.push_back(SessionEvent::Down { why });
-    }
-
-    fn command_again(&mut self, command: CommandId, nlri: &Nlri, kind: SentKind) {
-        match kind {
-            SentKind::Announce => {
-                let route = self.rib.routes().find(|route| route.nlri == *nlri).cloned();
-                if let Some(route) = route {
-                    self.rib.announce(command, route);
-                }
-            }
-            SentKind::Withdraw => self.rib.withdraw(command, nlri),
-            SentKind::EndOfRib(_) => {}
-        }
-    }
-
-    /// A later command for `nlri` overtakes those in flight: they are not answered.
-    fn forget_in_flight(&mut self, nlri: &Nlri) {
-        for direction in Direction::ALL {
-            if let Some(slot) = self.slot_mut(direction) {
-                for sent in &mut slot.in_flight {
-                    sent.commands.retain(|(_, commanded)| commanded != nlri);
-                }
-            }
-        }
-    }
-
-    /// The table takes what it handed out for sent, and so answers `command` at once if it changes
-    /// nothing. While the message that it agrees with is in flight, that is too early: the command
-    /// is answered with the message.
-    fn join_in_flight(&mut self, command: CommandId, nlri: &Nlri) {
-        while let Some(answer) = self.rib.poll_answer() {
-            let nothing_to_do = OutcomeKind::Applied { bytes: Vec::new() };
-            let early = answer.command == command && answer.kind == nothing_to_do;
-            let direction = self.up.as_ref().map(|up| up.direction);
-            let slot = direction.and_then(|direction| self.slot_mut(direction).as_mut());
-            let in_flight = slot.filter(|_| early).and_then(|slot| {
-                slot.in_flight.iter_mut().rev().find(|sent| sent.nlris.contains(nlri))
-            });
-            match in_flight {
-                Some(sent) => sent.commands.push((command, nlri.clone())),
-                None => self.events.push_back(SessionEvent::Answer(answer)),
-            }
-        }
     }
 
     fn send_hold_expires(&self, direction: Direction) -> Option<Timestamp> {

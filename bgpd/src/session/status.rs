@@ -9,6 +9,7 @@ use rustbgpd_wire::NotificationMessage;
 use rustbgpd_wire::notification::{description, extract_shutdown_communication};
 use tidegate_model::Timestamp;
 
+use super::options::Role;
 use crate::family::Family;
 
 /// State of a session (RFC 4271 §8.2.2). With two connections, that of the one further on.
@@ -62,6 +63,12 @@ pub struct Negotiated {
     pub four_octet_as: bool,
     /// Whether the peer may ask for routes again (RFC 2918).
     pub route_refresh: bool,
+    /// Whether the peer is told where the answer begins and ends (RFC 7313).
+    pub enhanced_refresh: bool,
+    /// Whether messages of more than 4096 octets are taken (RFC 8654).
+    pub extended_messages: bool,
+    /// What the peer says that it is to us (RFC 9234).
+    pub peer_role: Option<Role>,
 }
 
 /// Messages of one direction since the session was configured. The numbers wrap.

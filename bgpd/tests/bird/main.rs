@@ -4,6 +4,7 @@
 
 #[path = "../support/namespace.rs"]
 mod namespace;
+mod options;
 mod router;
 #[path = "../support/mod.rs"]
 mod support;
@@ -13,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tidegate_bgpd::Family;
-use tidegate_bgpd::session::{ConnectMode, SessionState};
+use tidegate_bgpd::session::{ConnectMode, SessionOptions, SessionState};
 use tidegate_bgpd::speaker::{
     PeerConfig, Speaker, SpeakerConfig, SpeakerEvent, SpeakerHandle, Transport,
 };
@@ -43,6 +44,16 @@ impl Bench {
     }
 
     fn over(router: &Router, asn: u32, mode: ConnectMode, transport: Transport) -> Self {
+        Self::with(router, asn, mode, transport, SessionOptions::default())
+    }
+
+    fn with(
+        router: &Router,
+        asn: u32,
+        mode: ConnectMode,
+        transport: Transport,
+        options: SessionOptions,
+    ) -> Self {
         let runtime = Runtime::new().unwrap();
         let config = SpeakerConfig {
             asn,
@@ -59,6 +70,7 @@ impl Bench {
                 families: Family::ALL.into(),
                 max_routes: 1000,
                 transport,
+                options,
             }],
             gate: gate_policy(),
             seed: 1,

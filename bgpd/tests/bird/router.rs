@@ -136,6 +136,17 @@ protocol bgp tidegate {{
         self.directory.path().join(name)
     }
 
+    pub(crate) fn configuration(&self) -> String {
+        std::fs::read_to_string(self.file("bird.conf")).unwrap()
+    }
+
+    /// Lets the running process take another configuration.
+    pub(crate) fn reconfigure(&self, configuration: &str) {
+        std::fs::write(self.file("bird.conf"), configuration).unwrap();
+        let answer = self.ask("configure");
+        assert!(answer.contains("econfigur"), "{answer}");
+    }
+
     /// Starts the process (again) with an empty table.
     pub(crate) fn resume(&mut self) {
         let mut command = Command::new(find("bird").unwrap());

@@ -11,7 +11,7 @@ use crate::router::{self, AS, Mode, Router, Setup};
 use crate::{Bench, announce_all, has_all};
 
 /// What cannot come up must not within this time: some attempts of either side.
-const NEVER: Duration = Duration::from_secs(4);
+const NEVER: Duration = Duration::from_secs(2);
 
 /// Who connects, on both sides.
 const SIDES: [(ConnectMode, Mode); 2] =

@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stop at a surprise too")]
 
+mod bench;
 mod malformed;
+mod options;
 mod pair;
 mod routes;
 #[path = "../support/mod.rs"]

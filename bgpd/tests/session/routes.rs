@@ -175,10 +175,13 @@ fn a_refresh_sends_the_family_again_and_resurrects_nothing() {
     session.handle_withdraw(CommandId(5), &blackhole("203.0.113.9").nlri);
     world.pump(0);
     settle(&mut world);
-    // A thousand requests cost one message, after the withdraw.
-    let [(_, withdrawn), (_, again)] = &world.ends[0].sent[before..] else {
+    // A thousand requests cost one answer, between BoRR and EoRR, and what is withdrawn meanwhile
+    // is not in it.
+    let [(_, begin), (_, withdrawn), (_, again), (_, end)] = &world.ends[0].sent[before..] else {
         panic!("{} messages", world.ends[0].sent.len() - before);
     };
+    assert_eq!(begin[16..], [0, 23, 5, 0, 1, 1, 1]);
+    assert_eq!(end[16..], [0, 23, 5, 0, 1, 2, 1]);
     assert_eq!(decode_update(withdrawn).unwrap().withdrawn, [blackhole("203.0.113.9").nlri]);
     assert_eq!(decode_update(again).unwrap().announced, [blackhole("203.0.113.7").nlri]);
     assert_eq!(held(&world), routes().map(|route| route.nlri).into());

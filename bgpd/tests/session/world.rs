@@ -10,7 +10,8 @@ use tidegate_bgpd::convert::decode_update;
 use tidegate_bgpd::egress::Gate;
 use tidegate_bgpd::rib::Answer;
 use tidegate_bgpd::session::{
-    Action, Admission, ConnectMode, Direction, Session, SessionConfig, SessionEvent, SessionState,
+    Action, Admission, ConnectMode, Direction, Session, SessionConfig, SessionEvent,
+    SessionOptions, SessionState,
 };
 use tidegate_model::{Community, Nlri, Timestamp};
 
@@ -44,6 +45,7 @@ pub(crate) fn config(end: usize, mode: ConnectMode, seed: u64) -> SessionConfig 
         hold_time: Duration::from_secs(9),
         mode,
         max_routes: 10_000,
+        options: SessionOptions::default(),
         seed,
     }
 }

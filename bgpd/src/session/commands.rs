@@ -1,0 +1,75 @@
+//! Commands about routes, and what becomes of them.
+
+use tidegate_model::{CommandId, Nlri, OutcomeKind, Route};
+
+use super::{Direction, Phase, Session, SessionEvent};
+use crate::rib::{Answer, SentKind};
+
+impl Session {
+    /// Wants `route` at the peer. The command is answered by [`SessionEvent::Answer`], unless a
+    /// later one for the same NLRI overtakes it.
+    pub fn handle_announce(&mut self, command: CommandId, route: Route) {
+        let nlri = route.nlri.clone();
+        self.forget_in_flight(&nlri);
+        match self.phase {
+            Phase::New | Phase::Running => {
+                self.rib.announce(command, route);
+                self.join_in_flight(command, &nlri);
+            }
+            Phase::Stopping(_) | Phase::Stopped => {
+                let kind = OutcomeKind::Failed { why: "the session is stopped".to_owned() };
+                self.events.push_back(SessionEvent::Answer(Answer { command, nlri, kind }));
+            }
+        }
+    }
+
+    /// Wants `nlri` gone from the peer. Answered as an announcement is.
+    pub fn handle_withdraw(&mut self, command: CommandId, nlri: &Nlri) {
+        self.forget_in_flight(nlri);
+        self.rib.withdraw(command, nlri);
+        self.join_in_flight(command, nlri);
+    }
+
+    pub(super) fn command_again(&mut self, command: CommandId, nlri: &Nlri, kind: SentKind) {
+        match kind {
+            SentKind::Announce => {
+                let route = self.rib.routes().find(|route| route.nlri == *nlri).cloned();
+                if let Some(route) = route {
+                    self.rib.announce(command, route);
+                }
+            }
+            SentKind::Withdraw => self.rib.withdraw(command, nlri),
+            SentKind::EndOfRib(_) => {}
+        }
+    }
+
+    /// A later command for `nlri` overtakes those in flight: they are not answered.
+    fn forget_in_flight(&mut self, nlri: &Nlri) {
+        for direction in Direction::ALL {
+            if let Some(slot) = self.slot_mut(direction) {
+                for sent in &mut slot.in_flight {
+                    sent.commands.retain(|(_, commanded)| commanded != nlri);
+                }
+            }
+        }
+    }
+
+    /// The table takes what it handed out for sent, and so answers `command` at once if it changes
+    /// nothing. While the message that it agrees with is in flight, that is too early: the command
+    /// is answered with the message.
+    fn join_in_flight(&mut self, command: CommandId, nlri: &Nlri) {
+        while let Some(answer) = self.rib.poll_answer() {
+            let nothing_to_do = OutcomeKind::Applied { bytes: Vec::new() };
+            let early = answer.command == command && answer.kind == nothing_to_do;
+            let direction = self.up.as_ref().map(|up| up.direction);
+            let slot = direction.and_then(|direction| self.slot_mut(direction).as_mut());
+            let in_flight = slot.filter(|_| early).and_then(|slot| {
+                slot.in_flight.iter_mut().rev().find(|sent| sent.nlris.contains(nlri))
+            });
+            match in_flight {
+                Some(sent) => sent.commands.push((command, nlri.clone())),
+                None => self.events.push_back(SessionEvent::Answer(answer)),
+            }
+        }
+    }
+}
