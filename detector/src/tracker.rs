@@ -12,7 +12,7 @@
 //!   in Active and Cooling:  other vectors, a new peak, another signature / Updated
 //!   blind tick, gap:        the quiet does not grow: what was not watched was not quiet
 //!   Blackholed:             the quiet does not grow: a mitigation hides its own evidence
-//!   visible again:          the quiet starts from zero
+//!   visible again:          the quiet starts from zero; still over a threshold / Updated
 //!   input ends:             Ended(InputEnded);  policy drops the target: Ended(NotProtected)
 //! ```
 //!
@@ -117,6 +117,9 @@ pub(crate) struct Tracked {
     window: RateWindow,
     state: State,
     occlusion: Occlusion,
+    /// The target has just become visible again: that the flood is still there is news, even if it
+    /// is the same flood.
+    uncovered: bool,
     vectors: Vec<Seen>,
     look_at: Timestamp,
     /// Excess and confidence as last told.
@@ -167,6 +170,7 @@ impl Tracked {
             window,
             state: State::Active,
             occlusion: Occlusion::Visible,
+            uncovered: false,
             vectors: vectors.into_iter().map(|estimate| Seen { estimate, at: tick.end }).collect(),
             look_at: tick.end + FIRST_LOOK,
         }
@@ -191,6 +195,10 @@ impl Tracked {
             return Progress::Over(quiet);
         }
         let mut told = frame_finished && self.attack.excess >= self.told_excess * NOTABLE_GROWTH;
+        if self.uncovered && !tick.blind && excess >= 1.0 {
+            self.uncovered = false;
+            told = true;
+        }
         if tick.end >= self.look_at {
             self.look_at = tick.end + LOOK_INTERVAL;
             told |= self.look_again(tick, judging);
@@ -290,6 +298,7 @@ impl Tracked {
             return;
         }
         self.occlusion = occlusion;
+        self.uncovered = occlusion == Occlusion::Visible;
         if let State::Cooling(_) = self.state {
             self.state = State::Cooling(Duration::ZERO);
         }

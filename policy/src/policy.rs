@@ -172,7 +172,7 @@ pub struct Response {
     pub peers: Vec<String>,
     /// A mitigation stays at least this long.
     pub min_lifetime: Duration,
-    /// A mitigation goes after this long unless the attack goes on. At least `min_lifetime`.
+    /// A mitigation goes after this long, whatever the attack does. At least `min_lifetime`.
     pub max_lifetime: Duration,
 }
 

@@ -297,13 +297,11 @@ fn tcp_flags(flags: TcpFlags) -> FlowSpecComponent {
     FlowSpecComponent::TcpFlags(mask.unwrap_or_else(|_| BitmaskMatch::all_of(set)))
 }
 
-/// What the vector is by definition, and whatever else all packets agree on.
+/// What the vector is by definition, and flags beyond it that every packet has set. Flags that
+/// happen to be clear are not demanded: an attacker sets one more bit and is through.
 fn with_flags(seen: Option<TcpFlags>, defined: TcpFlags) -> FlowSpecComponent {
-    let both = seen.map_or(defined, |seen| TcpFlags {
-        set: seen.set | defined.set,
-        clear: seen.clear | defined.clear,
-    });
-    tcp_flags(if both.set & both.clear == 0 { both } else { defined })
+    let set = defined.set | seen.map_or(0, |seen| seen.set);
+    tcp_flags(if set & defined.clear == 0 { TcpFlags { set, ..defined } } else { defined })
 }
 
 /// The band of packet lengths, if it excludes anything.

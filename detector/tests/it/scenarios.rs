@@ -457,6 +457,22 @@ fn under_a_blackhole_quiet_proves_nothing() {
 }
 
 #[test]
+fn a_flood_that_is_still_there_when_a_blackhole_is_lifted_is_told_at_once() {
+    let mut lab = Lab::everything();
+    let syn = |n| tcp((source(n), port(n)), victim(80), SYN, 0);
+    lab.run(300, 100, syn);
+    let target = Prefix::host(ip(VICTIM));
+    lab.detector.handle_occlusion(target, Occlusion::Blackholed);
+    lab.quiet(500);
+    lab.detector.handle_occlusion(target, Occlusion::Visible);
+    lab.quiet(10);
+    let before = lab.events.len();
+    lab.run(30, 100, syn);
+    let news = lab.events.get(before..).unwrap();
+    assert!(matches!(news.first(), Some(AttackEvent::Updated(_))), "{news:?}");
+}
+
+#[test]
 fn the_policy_may_drop_or_keep_a_target() {
     let mut lab = Lab::new(config(&["203.0.113.0/24"], usual_thresholds()));
     lab.run(100, 100, |n| tcp((source(n), port(n)), victim(80), SYN, 0));
