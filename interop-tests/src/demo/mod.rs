@@ -104,12 +104,14 @@ fn plans() -> Vec<Plan> {
             name: "SYN flood".to_owned(),
             target: "203.0.113.10/32".to_owned(),
             expected: Expected::FlowSpec,
+            what: "10k packets/s for 5 s".to_owned(),
             stream: "syn-flood,target=203.0.113.10,rate=10k,for=5s".to_owned(),
         },
         Plan {
             name: "NTP amplification".to_owned(),
             target: "203.0.113.20/32".to_owned(),
             expected: Expected::Blackhole,
+            what: "20k packets/s for 5 s".to_owned(),
             stream: "ntp-amplification,target=203.0.113.20,rate=20k,for=5s".to_owned(),
         },
     ]
@@ -161,23 +163,9 @@ fn perform(arguments: &Arguments, screen: &mut Screen) -> Result<bool, LabError>
 fn play(stage: &mut Stage, story: &mut Story, screen: &mut Screen) -> Result<bool, LabError> {
     story.note(Step::Setup, &format!("internet, tidegate, router; {}", stage.description()));
     let mut run = Run { stage, story, screen, traffic: Vec::new() };
-    run.until("the BGP session", SESSION_LIMIT, |run| {
-        Ok(run.stage.bird.session_state()? == "Established")
-    })?;
-    run.story.note(Step::Session, "BIRD has the session with tidegate established");
-    let benign = run.stage.send("benign", BENIGN)?;
-    run.traffic.push(benign);
-    run.story.note(Step::Benign, "everyday traffic toward 203.0.113.64/26, 400 packets/s");
-    let started = Instant::now();
-    run.until("benign traffic alone", ATTACK_LIMIT, |_| Ok(started.elapsed() >= WARM_UP))?;
-
-    for index in 0..run.story.plans().len() {
-        run.attack(index)?;
-    }
-    run.story.note(Step::Stopping, "tidegate gets SIGTERM");
-    run.stage.daemon.terminate(STOP_LIMIT)?;
-    run.look()?;
+    let played = run.play();
     run.show(Duration::ZERO);
+    played?;
     let empty = run.stage.bird.routes()?.is_empty();
     Ok(run.screen.result(&run.story.verdict(empty)))
 }
@@ -192,6 +180,29 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn play(&mut self) -> Result<(), LabError> {
+        self.screen.waiting("the BGP session");
+        self.until("the BGP session", SESSION_LIMIT, |run| {
+            Ok(run.stage.bird.session_state()? == "Established")
+        })?;
+        self.story.note(Step::Session, "BIRD has the session with tidegate established");
+        let benign = self.stage.send("benign", BENIGN)?;
+        self.traffic.push(benign);
+        self.story.note(Step::Benign, "everyday traffic toward 203.0.113.64/26, 400 packets/s");
+        self.screen.waiting("the first attack");
+        let started = Instant::now();
+        self.until("benign traffic alone", ATTACK_LIMIT, |_| Ok(started.elapsed() >= WARM_UP))?;
+        for index in 0..self.story.plans().len() {
+            self.attack(index)?;
+        }
+        self.story.note(Step::Stopping, "tidegate gets SIGTERM");
+        let status = self.stage.daemon.terminate(STOP_LIMIT)?;
+        if !status.success() {
+            self.story.problem(format!("tidegate stopped with {status}"));
+        }
+        self.look()
+    }
+
     /// Sends one attack and follows it until BIRD holds nothing of it any more.
     fn attack(&mut self, index: usize) -> Result<(), LabError> {
         let Some(plan) = self.story.plans().get(index).cloned() else { return Ok(()) };

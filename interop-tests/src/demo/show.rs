@@ -14,7 +14,7 @@ const NOTE: Style = AnsiColor::Yellow.on_default();
 const DIM: Style = Style::new().dimmed();
 const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
 /// Width of everything before the text of an entry.
-const INDENT: usize = 45;
+const INDENT: usize = 46;
 /// Longest line of text that is not wrapped, unless a word is longer.
 const TEXT_WIDTH: usize = 80;
 const TURN: Duration = Duration::from_millis(120);

@@ -7,6 +7,7 @@
 //!
 //! Pure but for the wall clock that stamps what has no time of its own.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -48,6 +49,8 @@ pub struct Plan {
     pub target: String,
     /// What should appear in BIRD.
     pub expected: Expected,
+    /// How much of it, for people.
+    pub what: String,
     /// In the words of `tidegate-lab traffic`.
     pub stream: String,
 }
@@ -141,13 +144,13 @@ struct Progress {
     onset: Option<u64>,
     detected: Option<u64>,
     classified: Option<String>,
-    announced: usize,
+    /// Routes that tidegate announced and has not withdrawn.
+    announced: BTreeSet<String>,
     /// Routes of any kind toward the target that BIRD holds now.
     held: Vec<String>,
     seen: Option<u64>,
     last_packet: bool,
     end_recognised: bool,
-    withdrawn: usize,
     gone: bool,
 }
 
@@ -198,7 +201,7 @@ impl Story {
             return;
         };
         progress.onset = Some(time);
-        let text = format!("the first packet of the {} leaves: {}", plan.name, plan.stream);
+        let text = format!("first packet: {} toward {}, {}", plan.name, plan.target, plan.what);
         self.push(index, time, Step::Onset, text);
     }
 
@@ -231,17 +234,17 @@ impl Story {
             }
             "announced" => {
                 if let Some(index) = self.index_of_route(event) {
-                    self.progress[index].announced += 1;
                     let text =
                         format!("{} to {}", text_of(&event["nlri"]), text_of(&event["backend"]));
+                    self.progress[index].announced.insert(text_of(&event["nlri"]));
                     self.push_with(index, time, Step::Announced, text, event.clone());
                 }
             }
             "withdrawn" => {
                 if let Some(index) = self.index_of_route(event) {
-                    self.progress[index].withdrawn += 1;
                     let text =
                         format!("{} from {}", text_of(&event["nlri"]), text_of(&event["backend"]));
+                    self.progress[index].announced.remove(&text_of(&event["nlri"]));
                     self.push_with(index, time, Step::Withdrawn, text, event.clone());
                 }
             }
@@ -342,7 +345,7 @@ impl Story {
             progress.last_packet
                 && progress.end_recognised
                 && progress.gone
-                && progress.withdrawn >= progress.announced
+                && progress.announced.is_empty()
         })
     }
 
@@ -408,7 +411,7 @@ impl Story {
     }
 
     /// Records a problem, once.
-    fn problem(&mut self, text: String) {
+    pub fn problem(&mut self, text: String) {
         if !self.problems.contains(&text) {
             self.note(Step::Problem, &text);
             self.problems.push(text);
@@ -466,5 +469,106 @@ impl Entry {
             "text": self.text,
             "details": self.details,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: &str = "203.0.113.10/32";
+    const NLRI: &str = "flow4 { destination 203.0.113.10/32; protocol =6 }";
+
+    fn story() -> Story {
+        Story::new(vec![Plan {
+            name: "SYN flood".to_owned(),
+            target: TARGET.to_owned(),
+            expected: Expected::FlowSpec,
+            what: String::new(),
+            stream: String::new(),
+        }])
+    }
+
+    fn rule(target: &str) -> BirdRoute {
+        let net = format!("flow4 {{ dst {target}; proto 6; }}");
+        BirdRoute { net, extended_communities: vec![0x8006 << 48], ..BirdRoute::default() }
+    }
+
+    /// Everything up to the route in BIRD.
+    fn mitigated() -> Story {
+        let mut story = story();
+        story.traffic(0, r#"{"event":"first-packet","time_ns":1000000}"#);
+        let attack = json!({ "target": TARGET, "vector": "syn-flood", "confidence": 0.9 });
+        story.event(&json!({ "event": "attack-started", "time_ns": 61_000_000, "attack": attack }));
+        story.event(&json!({ "event": "attack-updated", "time_ns": 71_000_000, "attack": attack }));
+        story.event(&json!({ "event": "announced", "nlri": NLRI, "backend": "peer router" }));
+        story.routes(&[rule(TARGET)]);
+        story
+    }
+
+    fn end(story: &mut Story) {
+        story.last_packet(0);
+        let attack = json!({ "target": TARGET });
+        story.event(&json!({ "event": "attack-ended", "attack": attack, "reason": "quiet" }));
+        story.event(&json!({ "event": "withdrawn", "nlri": NLRI, "backend": "peer router" }));
+    }
+
+    #[test]
+    fn a_whole_story_is_a_success() {
+        let mut story = mitigated();
+        assert!(!story.is_over(0));
+        end(&mut story);
+        assert_eq!(story.awaited(0), "BIRD to be empty");
+        story.routes(&[]);
+        assert!(story.is_over(0));
+        let steps: Vec<&str> =
+            story.take_entries(Duration::ZERO).iter().map(|entry| entry.step.name()).collect();
+        let expected = ["onset", "detected", "classified", "announced", "seen-in-bird"];
+        assert_eq!(steps[..5], expected);
+        assert_eq!(steps.last(), Some(&"gone-from-bird"));
+        let verdict = story.verdict(true);
+        assert!(verdict.problems.is_empty(), "{verdict:?}");
+        assert!(matches!(verdict.reactions.as_slice(), [(_, Some(time))] if *time > 0.0));
+    }
+
+    #[test]
+    fn entries_carry_the_time_since_the_onset() {
+        let mut story = mitigated();
+        let entries = story.take_entries(Duration::ZERO);
+        assert_eq!((entries[0].step, entries[0].since_onset), (Step::Onset, Some(0)));
+        assert_eq!((entries[1].step, entries[1].since_onset), (Step::Detected, Some(60_000_000)));
+    }
+
+    #[test]
+    fn only_bird_counts() {
+        let mut never = story();
+        never.event(&json!({ "event": "announced", "nlri": NLRI, "backend": "peer router" }));
+        end(&mut never);
+        assert!(!never.is_over(0));
+        assert_eq!(never.verdict(true).problems.len(), 2);
+
+        let mut left = mitigated();
+        end(&mut left);
+        assert_eq!(left.verdict(false).problems.len(), 2);
+
+        let mut wrong_kind = story();
+        wrong_kind.routes(&[BirdRoute { net: TARGET.to_owned(), ..BirdRoute::default() }]);
+        wrong_kind.routes(&[]);
+        assert_eq!(
+            wrong_kind.verdict(true).problems,
+            ["SYN flood: BIRD never held a FlowSpec rule"]
+        );
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_a_problem_once() {
+        let mut story = mitigated();
+        for _ in 0..2 {
+            story.routes(&[rule(TARGET), rule("203.0.113.99/32")]);
+        }
+        story.event(
+            &json!({ "event": "attack-started", "attack": { "target": "203.0.113.98/32" } }),
+        );
+        assert_eq!(story.verdict(true).problems.len(), 3);
     }
 }
