@@ -1,26 +1,23 @@
-//! The backends of the live daemon behind one way in and one way out.
+//! The backends of the live daemon: which there are, and how they are started and ended.
 
-use std::collections::VecDeque;
+use std::io;
 
+use tidegate_adapters::BackendEvent;
+use tidegate_adapters::kernel::KernelBackend;
+use tidegate_adapters::speaker::SpeakerBackend;
 use tidegate_bgpd::session::{ConnectMode, SessionOptions};
 use tidegate_bgpd::speaker::{
-    PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerEvent, SpeakerHandle, Transport,
+    PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle, Transport,
 };
-use tidegate_model::{BackendId, BackendState, Command, CommandKind, Outcome, OutcomeKind};
-use tidegate_policy::{Peer, Policy};
+use tidegate_model::{BackendId, Command};
+use tidegate_policy::{Peer, Policy, ResponseAction};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::pipeline;
 
-/// News from a backend.
-#[derive(Clone, Debug)]
-pub enum Report {
-    /// The answer to a command.
-    Outcome(Outcome),
-    /// It came up or went down.
-    State(BackendId, BackendState),
-}
+/// News that wait for the engine. Backends hold theirs back while it is full.
+const EVENT_QUEUE: usize = 4096;
 
 /// Why the backends cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -28,63 +25,72 @@ pub enum StartError {
     /// The BGP speaker.
     #[error("cannot start the BGP speaker: {0}")]
     Speaker(#[from] SpeakerError),
+    /// The thread that talks to nftables.
+    #[error("cannot start the nftables thread: {0}")]
+    Kernel(io::Error),
 }
 
 /// Every backend that the policy uses.
 pub struct Backends {
+    all: tidegate_adapters::Backends,
     speaker: SpeakerHandle,
-    events: mpsc::Receiver<SpeakerEvent>,
-    /// Answers that no backend had to be asked for.
-    answers: VecDeque<Report>,
+    events: mpsc::Receiver<BackendEvent>,
+    /// Where answers go that are known at once.
+    answers: mpsc::Sender<BackendEvent>,
+    uses_kernel: bool,
 }
 
 impl Backends {
-    /// Starts the speaker. Must be called inside a tokio runtime.
+    /// Starts the speaker, and the kernel's backend if a response of `policy` is local. Must be
+    /// called inside a tokio runtime.
     ///
     /// # Errors
-    /// [`StartError`] if an address cannot be listened on.
+    /// [`StartError`] if an address cannot be listened on or a thread cannot be started.
     pub fn start(policy: &Policy, config: &Config, seed: u64) -> Result<Self, StartError> {
+        let (answers, events) = mpsc::channel(EVENT_QUEUE);
         let own_addresses: Vec<_> = config.listen.iter().map(|address| address.ip()).collect();
-        let (speaker, events) = Speaker::start(SpeakerConfig {
+        let (speaker, news) = Speaker::start(SpeakerConfig {
             asn: policy.speaker.asn,
             router_id: policy.speaker.router_id,
             listen: config.listen.iter().copied().collect(),
             peers: policy.peers.iter().map(peer_config).collect(),
+            dynamic: Vec::new(),
             gate: pipeline::gate_policy(policy, &own_addresses),
             seed,
         })?;
-        Ok(Self { speaker, events, answers: VecDeque::new() })
+        let mut all = tidegate_adapters::Backends::new();
+        all.add(Box::new(SpeakerBackend::new(speaker.clone(), news, answers.clone())));
+        let uses_kernel = policy
+            .responses
+            .iter()
+            .any(|response| matches!(response.action, ResponseAction::Local(_)));
+        if uses_kernel {
+            let kernel = KernelBackend::start(answers.clone()).map_err(StartError::Kernel)?;
+            all.add(Box::new(kernel));
+        }
+        Ok(Self { all, speaker, events, answers, uses_kernel })
     }
 
-    /// Hands `command` over. The answer is a [`Report`].
-    pub fn send(&mut self, command: Command) {
-        let Command { id, backend, kind } = command;
-        let BackendId::Peer(name) = &backend else {
-            return;
-        };
-        let nlri = match &kind {
-            CommandKind::Announce { route, .. } => route.nlri.clone(),
-            CommandKind::Withdraw(nlri) => nlri.clone(),
-        };
-        let sent = match kind {
-            CommandKind::Announce { route, .. } => self.speaker.announce(name, id, route),
-            CommandKind::Withdraw(nlri) => self.speaker.withdraw(name, id, &nlri),
-        };
-        if let Err(unknown) = sent {
-            let kind = OutcomeKind::Rejected { why: unknown.to_string() };
-            self.answers.push_back(Report::Outcome(Outcome { command: id, backend, nlri, kind }));
+    /// Hands `command` over without waiting. The answer is an event.
+    pub fn send(&self, command: Command) {
+        if let Err(outcome) = self.all.submit(command)
+            && self.answers.try_send(BackendEvent::Outcome(*outcome)).is_err()
+        {
+            tracing::warn!("too many answers wait; the reconciler will ask again");
         }
     }
 
-    /// The next news; `None` when the backends have ended.
-    pub async fn report(&mut self) -> Option<Report> {
-        if let Some(answer) = self.answers.pop_front() {
-            return Some(answer);
+    /// Asks the kernel what it holds of ours: somebody may have deleted a rule by hand. What a
+    /// peer holds, BGP does not tell.
+    pub fn observe(&self) {
+        if self.uses_kernel {
+            self.all.observe(&BackendId::Kernel);
         }
-        Some(match self.events.recv().await? {
-            SpeakerEvent::Outcome(outcome) => Report::Outcome(outcome),
-            SpeakerEvent::State { peer, state } => Report::State(BackendId::Peer(peer), state),
-        })
+    }
+
+    /// The next news. Never ends.
+    pub async fn event(&mut self) -> Option<BackendEvent> {
+        self.events.recv().await
     }
 
     /// Withdraws what is left, ends the sessions with Cease and `reason`, and waits until that is

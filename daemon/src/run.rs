@@ -18,6 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::json;
+use tidegate_adapters::BackendEvent;
 use tidegate_detector::capture::live::LiveCapture;
 use tidegate_detector::{Meter, TrafficSummary};
 use tidegate_model::Timestamp;
@@ -25,7 +26,7 @@ use tidegate_policy::Policy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::backends::{Backends, Report};
+use crate::backends::Backends;
 use crate::clock::Clock;
 use crate::engine::{Engine, EngineInput, EngineOutput};
 use crate::event::Event;
@@ -40,6 +41,9 @@ const EVENT_QUEUE: usize = 4096;
 
 /// How long a planned stop waits for the withdrawals to be confirmed.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How often backends that can tell are asked what they hold.
+const OBSERVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -185,6 +189,7 @@ struct Control {
 impl Control {
     /// Serves until told to stop.
     async fn serve(&mut self, mut summaries: mpsc::Receiver<TrafficSummary>, mut signals: Signals) {
+        let mut observation = tokio::time::interval(OBSERVE_INTERVAL);
         loop {
             let timeout = self.engine.poll_timeout();
             let wait = timeout.map_or(Duration::from_secs(1), |at| at.since(self.clock.now()));
@@ -195,7 +200,7 @@ impl Control {
                 _ = signals.hangup.recv() => {
                     tracing::warn!("SIGHUP ignored: restart tidegate to load another policy");
                 }
-                Some(report) = self.backends.report() => self.take_report(report),
+                Some(event) = self.backends.event() => self.take(event),
                 summary = summaries.recv() => match summary {
                     Some(summary) => self.handle(EngineInput::Summary(&summary)),
                     None => {
@@ -203,6 +208,7 @@ impl Control {
                         return;
                     }
                 },
+                _ = observation.tick() => self.backends.observe(),
                 () = tokio::time::sleep(wait) => self.handle(EngineInput::Timeout),
             }
         }
@@ -213,8 +219,8 @@ impl Control {
         self.handle(EngineInput::Shutdown);
         let confirmed = tokio::time::timeout(STOP_DEADLINE, async {
             while !self.engine.is_withdrawn() {
-                let Some(report) = self.backends.report().await else { return };
-                self.take_report(report);
+                let Some(event) = self.backends.event().await else { return };
+                self.take(event);
             }
         });
         if confirmed.await.is_err() {
@@ -225,10 +231,14 @@ impl Control {
         self.backends.shutdown("tidegate is stopping").await;
     }
 
-    fn take_report(&mut self, report: Report) {
-        let input = match report {
-            Report::Outcome(outcome) => EngineInput::Outcome(outcome),
-            Report::State(backend, state) => EngineInput::Backend(backend, state),
+    fn take(&mut self, event: BackendEvent) {
+        let input = match event {
+            BackendEvent::Outcome(outcome) => EngineInput::Outcome(outcome),
+            BackendEvent::State { backend, state } => EngineInput::Backend(backend, state),
+            BackendEvent::Observed { backend, held } => {
+                let held = held.into_iter().map(|held| held.nlri).collect();
+                EngineInput::Observed(backend, held)
+            }
         };
         self.handle(input);
     }

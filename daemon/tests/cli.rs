@@ -1,5 +1,7 @@
 //! The command as a user runs it: what it says about bad input, and how it exits.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
