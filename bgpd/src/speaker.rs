@@ -13,15 +13,13 @@ use std::time::Duration;
 use tidegate_model::{BackendState, CommandId, Nlri, Outcome, Prefix, Route, Timestamp};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::egress::{Gate, GatePolicy};
+use crate::egress::GatePolicy;
 use crate::family::Family;
-use crate::io::{
-    ACCEPT_QUEUE, Clock, Listener, ListenerRoute, PeerTask, SharedSession, Welcome, listen,
-};
-use crate::session::{ConnectMode, Session, SessionConfig, SessionOptions, SessionStatus};
+use crate::io::{Listener, Peer, Roster, Welcome, listen};
+use crate::session::{ConnectMode, SessionOptions, SessionStatus};
 
 pub use crate::io::{HopLimit, Md5Key, Md5KeyError, Transport};
 
@@ -46,7 +44,7 @@ pub struct PeerConfig {
     pub local_address: Option<IpAddr>,
     /// Who may connect.
     pub mode: ConnectMode,
-    /// Hold time that is offered; see [`SessionConfig::hold_time`].
+    /// Hold time that is offered; see [`hold_time`](crate::session::SessionConfig::hold_time).
     pub hold_time: Duration,
     /// Families that are offered.
     pub families: BTreeSet<Family>,
@@ -56,6 +54,52 @@ pub struct PeerConfig {
     pub transport: Transport,
     /// What it is offered and asked for beyond the necessary.
     pub options: SessionOptions,
+}
+
+/// A prefix that peers may connect from without being configured one by one (dynamic neighbours).
+///
+/// One that connects is a peer as any other, named `<name>/<address>`, from its first octet until
+/// its connection ends. Then it is forgotten with its routes, so that what it should hold is to be
+/// announced when [`SpeakerEvent::State`] says that it is up. Configured peers go first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DynamicPeers {
+    /// Name of the prefix. Unique, among peers too.
+    pub name: String,
+    /// Where they are.
+    pub prefix: Prefix,
+    /// Most of them at a time. Those beyond are turned away without a word.
+    pub limit: usize,
+    /// Their AS number.
+    pub asn: u32,
+    /// Hold time that is offered; see [`hold_time`](crate::session::SessionConfig::hold_time).
+    pub hold_time: Duration,
+    /// Families that are offered.
+    pub families: BTreeSet<Family>,
+    /// Most routes that each is sent.
+    pub max_routes: u32,
+    /// How the TCP connections are guarded. A TCP MD5 key is one for all.
+    pub transport: Transport,
+    /// What they are offered and asked for beyond the necessary.
+    pub options: SessionOptions,
+}
+
+impl DynamicPeers {
+    /// The peer at `address`.
+    pub(crate) fn member(&self, address: IpAddr) -> PeerConfig {
+        PeerConfig {
+            name: format!("{}/{address}", self.name),
+            address,
+            asn: self.asn,
+            port: 0,
+            local_address: None,
+            mode: ConnectMode::Passive,
+            hold_time: self.hold_time,
+            families: self.families.clone(),
+            max_routes: self.max_routes,
+            transport: self.transport.clone(),
+            options: self.options.clone(),
+        }
+    }
 }
 
 /// What a speaker starts with.
@@ -69,6 +113,8 @@ pub struct SpeakerConfig {
     pub listen: Vec<SocketAddr>,
     /// The peers.
     pub peers: Vec<PeerConfig>,
+    /// Prefixes that others may connect from.
+    pub dynamic: Vec<DynamicPeers>,
     /// What may leave.
     pub gate: GatePolicy,
     /// Spreads connection attempts in time.
@@ -159,47 +205,23 @@ impl Speaker {
     ) -> Result<(SpeakerHandle, mpsc::Receiver<SpeakerEvent>), SpeakerError> {
         let runtime = Handle::try_current().map_err(|_| SpeakerError::NoRuntime)?;
         let mut names = BTreeSet::new();
-        for peer in &config.peers {
-            if !names.insert(&peer.name) {
-                return Err(SpeakerError::DuplicatePeer { name: peer.name.clone() });
+        let peers = config.peers.iter().map(|peer| &peer.name);
+        for name in peers.chain(config.dynamic.iter().map(|range| &range.name)) {
+            if !names.insert(name) {
+                return Err(SpeakerError::DuplicatePeer { name: name.clone() });
             }
         }
         let sockets = open_sockets(&config)?;
-        let clock = Clock::start();
-        let gate = Arc::new(Gate::new(config.gate.clone()));
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let mut speaker = Running { clock, peers: Vec::new(), tasks: Vec::new() };
-        let mut routes = Vec::new();
-        for (number, peer) in (0..).zip(&config.peers) {
-            let (accepted, accepted_here) = mpsc::channel(ACCEPT_QUEUE);
-            let (remote, local) = (peer.address, peer.local_address);
-            if peer.mode != ConnectMode::Active {
-                let hops = peer.transport.hops;
-                routes.push(ListenerRoute { remote, local, hops, to: accepted });
-            }
-            let settings = session_config(&config, peer, config.seed.wrapping_add(number));
-            let session = Session::new(clock.now(), settings, Arc::clone(&gate));
-            let session = Arc::new(SharedSession::new(session));
-            let (finished, finished_here) = watch::channel(false);
-            let task = PeerTask {
-                name: peer.name.clone(),
-                remote: SocketAddr::new(peer.address, peer.port),
-                local,
-                transport: peer.transport.clone(),
-                clock,
-                session: Arc::clone(&session),
-                accepted: accepted_here,
-                events: events.clone(),
-                finished,
-            };
-            speaker.tasks.push(runtime.spawn(task.run()).abort_handle());
-            speaker.peers.push(Peer { config: peer.clone(), session, finished: finished_here });
-        }
-        for socket in sockets {
-            let listener = Listener { socket, routes: routes.clone() };
-            speaker.tasks.push(runtime.spawn(listener.run()).abort_handle());
-        }
-        Ok((SpeakerHandle { speaker: Arc::new(speaker) }, receiver))
+        let roster = Roster::new(&config, runtime.clone(), events);
+        let routes = roster.routes();
+        let listening = |socket| {
+            let listener = Listener { socket, routes: routes.clone(), roster: Arc::clone(&roster) };
+            runtime.spawn(listener.run()).abort_handle()
+        };
+        let listeners = sockets.into_iter().map(listening).collect();
+        let speaker = Arc::new(Running { roster, listeners });
+        Ok((SpeakerHandle { speaker }, receiver))
     }
 }
 
@@ -215,7 +237,10 @@ fn open_sockets(config: &SpeakerConfig) -> Result<Vec<TcpListener>, SpeakerError
         }
         welcome.expect(Prefix::host(peer.address), &peer.transport);
     }
-    if keys.is_empty() {
+    for range in &config.dynamic {
+        welcome.expect(range.prefix, &range.transport);
+    }
+    if keys.is_empty() && config.dynamic.is_empty() {
         return Ok(Vec::new());
     }
     let open = |address: &SocketAddr| {
@@ -225,40 +250,26 @@ fn open_sockets(config: &SpeakerConfig) -> Result<Vec<TcpListener>, SpeakerError
     config.listen.iter().map(open).collect()
 }
 
-fn session_config(config: &SpeakerConfig, peer: &PeerConfig, seed: u64) -> SessionConfig {
-    SessionConfig {
-        local_as: config.asn,
-        router_id: config.router_id,
-        peer_as: peer.asn,
-        families: peer.families.clone(),
-        hold_time: peer.hold_time,
-        mode: peer.mode,
-        max_routes: peer.max_routes,
-        options: peer.options.clone(),
-        seed,
-    }
-}
-
-#[derive(Debug)]
-struct Peer {
-    config: PeerConfig,
-    session: Arc<SharedSession>,
-    finished: watch::Receiver<bool>,
-}
-
 /// Everything that ends with the last handle.
 #[derive(Debug)]
 struct Running {
-    clock: Clock,
-    peers: Vec<Peer>,
-    tasks: Vec<AbortHandle>,
+    roster: Arc<Roster>,
+    listeners: Vec<AbortHandle>,
+}
+
+impl Running {
+    fn abort(&self) {
+        for listener in &self.listeners {
+            listener.abort();
+        }
+        self.roster.abort();
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.roster.close();
+        self.abort();
     }
 }
 
@@ -301,17 +312,13 @@ impl SpeakerHandle {
     /// From now on what leaves is judged by `policy`. What has left already is judged again, and
     /// withdrawn if it is refused.
     pub fn set_gate(&self, policy: GatePolicy) {
-        let gate = Arc::new(Gate::new(policy));
-        for peer in &self.speaker.peers {
-            peer.session.lock().handle_gate(Arc::clone(&gate));
-            peer.session.wake.notify_one();
-        }
+        self.speaker.roster.set_gate(policy);
     }
 
-    /// Every peer, in the order of the configuration.
+    /// Every peer: the configured ones in their order, then the dynamic neighbours that are there.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.speaker.peers.iter().map(|peer| self.status(peer)).collect()
+        self.speaker.roster.peers().iter().map(|peer| self.status(peer)).collect()
     }
 
     /// The routes that `peer` should hold, in order of their NLRI.
@@ -326,12 +333,15 @@ impl SpeakerHandle {
     /// Shutdown and `reason` (RFC 9003, cut to 128 octets), and waits until that is delivered: at
     /// most [`SHUTDOWN_TIMEOUT`]. Commands after that are not answered.
     pub async fn shutdown(&self, reason: &str) {
-        for peer in &self.speaker.peers {
-            peer.session.lock().handle_stop(self.speaker.clock.now(), reason);
+        let roster = &self.speaker.roster;
+        roster.close();
+        let peers = roster.peers();
+        for peer in &peers {
+            peer.session.lock().handle_stop(roster.clock.now(), reason);
             peer.session.wake.notify_one();
         }
         let mut waiting = JoinSet::new();
-        for peer in &self.speaker.peers {
+        for peer in &peers {
             let mut finished = peer.finished.clone();
             // An error means that the task is gone already.
             waiting.spawn(async move { finished.wait_for(|finished| *finished).await.is_ok() });
@@ -340,19 +350,16 @@ impl SpeakerHandle {
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, all).await.is_err() {
             tracing::warn!("not every peer took its last messages in time");
         }
-        for task in &self.speaker.tasks {
-            task.abort();
-        }
+        self.speaker.abort();
     }
 
-    fn peer(&self, name: &str) -> Result<&Peer, UnknownPeer> {
-        let found = self.speaker.peers.iter().find(|peer| peer.config.name == name);
-        found.ok_or_else(|| UnknownPeer { name: name.to_owned() })
+    fn peer(&self, name: &str) -> Result<Arc<Peer>, UnknownPeer> {
+        self.speaker.roster.find(name).ok_or_else(|| UnknownPeer { name: name.to_owned() })
     }
 
     fn status(&self, peer: &Peer) -> PeerStatus {
         let session = peer.session.lock().status();
-        let now = self.speaker.clock.now();
+        let now = self.speaker.roster.clock.now();
         let age = |at: Timestamp| now.since(at);
         PeerStatus {
             name: peer.config.name.clone(),

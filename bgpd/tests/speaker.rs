@@ -5,20 +5,23 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tidegate_bgpd::Family;
 use tidegate_bgpd::session::{ConnectMode, SessionOptions, SessionState};
 use tidegate_bgpd::speaker::{
-    PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle, Transport,
+    DynamicPeers, Md5Key, PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerEvent,
+    SpeakerHandle, Transport,
 };
-use tidegate_model::CommandId;
+use tidegate_model::{BackendState, CommandId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use support::{blackhole, gate_policy, ntp_filter};
+use support::{blackhole, gate_policy, ntp_filter, prefix};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 5);
@@ -45,6 +48,7 @@ fn config(listen: Vec<SocketAddr>, peers: Vec<PeerConfig>) -> SpeakerConfig {
         router_id: Ipv4Addr::LOCALHOST,
         listen,
         peers,
+        dynamic: Vec::new(),
         gate: gate_policy(),
         seed: 1,
     }
@@ -91,16 +95,24 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 
 /// Connects from [`PEER`] and brings the session up, with the four families.
 async fn establish(speaker: &SpeakerHandle, address: SocketAddr) -> TcpStream {
-    let mut stream = connect(PEER, address).await;
+    let stream = establish_from(PEER, address).await;
+    wait(|| speaker.peers()[0].session.state == SessionState::Established).await;
+    stream
+}
+
+/// The same from any address, up or not.
+async fn establish_from(from: Ipv4Addr, address: SocketAddr) -> TcpStream {
+    let mut stream = connect(from, address).await;
     let mut capabilities = vec![65, 4, 0, 0, 0xfd, 0xf2];
     for (afi, safi) in [(1, 1), (2, 1), (1, 133), (2, 133)] {
         capabilities.extend([1, 4, 0, afi, 0, safi]);
     }
-    let mut open = vec![4, 0xfd, 0xf2, 0, 9, 127, 0, 0, 5, capabilities.len() as u8 + 2, 2];
+    let [a, b, c, d] = from.octets();
+    let mut open = vec![4, 0xfd, 0xf2, 0, 9, a, b, c, d, capabilities.len() as u8 + 2, 2];
     open.push(capabilities.len() as u8);
     open.extend(capabilities);
-    stream.write_all(&[message(1, &open), message(4, &[])].concat()).await.unwrap();
-    wait(|| speaker.peers()[0].session.state == SessionState::Established).await;
+    // It may be closed already.
+    let _ = stream.write_all(&[message(1, &open), message(4, &[])].concat()).await;
     stream
 }
 
@@ -245,4 +257,123 @@ async fn dropping_the_last_handle_closes_the_connections() {
     while read_message(&mut stream).await.unwrap()[18] != 2 {}
     drop(clone);
     while read_message(&mut stream).await.is_some() {}
+}
+
+/// 127.0.0.16/28, at most two at a time.
+fn range() -> DynamicPeers {
+    DynamicPeers {
+        name: "edge".to_owned(),
+        prefix: prefix("127.0.0.16/28"),
+        limit: 2,
+        asn: 65010,
+        hold_time: Duration::from_secs(9),
+        families: Family::ALL.into(),
+        max_routes: 100,
+        transport: Transport::default(),
+        options: SessionOptions::default(),
+    }
+}
+
+/// Guests from [`range`], besides the configured 127.0.0.17.
+fn with_guests() -> (SpeakerHandle, mpsc::Receiver<SpeakerEvent>, SocketAddr) {
+    let address = free_address();
+    let mut configured = peer("configured", ConnectMode::Passive);
+    configured.address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 17));
+    let mut config = config(vec![address], vec![configured]);
+    config.dynamic = vec![range()];
+    let (speaker, events) = Speaker::start(config).unwrap();
+    (speaker, events, address)
+}
+
+async fn establish_guest(last: u8, address: SocketAddr) -> TcpStream {
+    establish_from(Ipv4Addr::new(127, 0, 0, last), address).await
+}
+
+fn up(speaker: &SpeakerHandle) -> Vec<String> {
+    let peers = speaker.peers().into_iter();
+    let up = peers.filter(|peer| peer.session.state == SessionState::Established);
+    up.map(|peer| peer.name).collect()
+}
+
+#[tokio::test]
+async fn dynamic_neighbours_come_and_go() {
+    let (speaker, mut events, address) = with_guests();
+    let mut first = establish_guest(20, address).await;
+    let _second = establish_guest(21, address).await;
+    wait(|| up(&speaker).len() == 2).await;
+    // The configured peer is no guest, though its address is in the prefix.
+    let _third = establish_guest(17, address).await;
+    wait(|| up(&speaker).len() == 3).await;
+    let names = BTreeSet::from_iter(up(&speaker));
+    let expected = ["configured", "edge/127.0.0.20", "edge/127.0.0.21"];
+    assert_eq!(names, expected.map(str::to_owned).into());
+    // A route goes to the one that it is announced to.
+    let route = blackhole("203.0.113.7");
+    speaker.announce("edge/127.0.0.20", CommandId(1), route.clone()).unwrap();
+    loop {
+        let message = read_message(&mut first).await.unwrap();
+        if message[18] == 2 && message.len() > 30 {
+            break;
+        }
+    }
+    assert_eq!(speaker.routes("edge/127.0.0.20").unwrap(), [route]);
+    assert_eq!(speaker.routes("edge/127.0.0.21").unwrap(), []);
+    // It leaves with its connection, and its routes with it; the others stay.
+    drop(first);
+    wait(|| speaker.peers().len() == 2).await;
+    assert!(speaker.announce("edge/127.0.0.20", CommandId(2), blackhole("203.0.113.8")).is_err());
+    let mut down = false;
+    while let Ok(event) = events.try_recv() {
+        down |= matches!(event, SpeakerEvent::State { peer, state: BackendState::Down { why } }
+            if peer == "edge/127.0.0.20" && why.contains("closed"));
+    }
+    assert!(down, "nobody said that it went down");
+    // It is welcome again, with nothing.
+    let _again = establish_guest(20, address).await;
+    wait(|| up(&speaker).len() == 3).await;
+    assert_eq!(speaker.routes("edge/127.0.0.20").unwrap(), []);
+}
+
+#[tokio::test]
+async fn dynamic_neighbours_are_bounded_and_in_their_prefix() {
+    let (speaker, _events, address) = with_guests();
+    let _first = establish_guest(20, address).await;
+    let second = establish_guest(21, address).await;
+    wait(|| up(&speaker).len() == 2).await;
+    for stranger in [22, 23, 32, 15] {
+        let mut stream = establish_guest(stranger, address).await;
+        assert_eq!(read_message(&mut stream).await, None, "127.0.0.{stranger}");
+    }
+    assert_eq!(speaker.peers().len(), 3);
+    drop(second);
+    wait(|| speaker.peers().len() == 2).await;
+    let third = establish_guest(22, address).await;
+    wait(|| up(&speaker).len() == 2).await;
+    drop(third);
+    wait(|| speaker.peers().len() == 2).await;
+    // One that says nothing that makes sense leaves as it came.
+    let mut senseless = connect(Ipv4Addr::new(127, 0, 0, 23), address).await;
+    senseless.write_all(&[0; 64]).await.unwrap();
+    assert_eq!(read_message(&mut senseless).await.unwrap()[18], 1, "OPEN");
+    assert_eq!(read_message(&mut senseless).await.unwrap()[18..21], [3, 1, 1]);
+    wait(|| speaker.peers().len() == 2).await;
+    timeout(PATIENCE, speaker.shutdown("stop")).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_and_keys_must_not_clash() {
+    let address = free_address();
+    let mut clash = config(vec![address], vec![peer("edge", ConnectMode::Passive)]);
+    clash.dynamic = vec![range()];
+    assert!(matches!(Speaker::start(clash), Err(SpeakerError::DuplicatePeer { .. })));
+    let key = |text: &[u8]| {
+        let md5 = Some(Md5Key::new(text).unwrap());
+        Transport { md5, ..Transport::default() }
+    };
+    let one = PeerConfig { transport: key(b"one"), ..peer("one", ConnectMode::Passive) };
+    let other = PeerConfig { transport: key(b"other"), ..peer("other", ConnectMode::Passive) };
+    let error = Speaker::start(config(vec![address], vec![one.clone(), other])).unwrap_err();
+    assert_eq!(error.to_string(), "peers at 127.0.0.5 have different TCP MD5 keys");
+    let same = PeerConfig { name: "same".to_owned(), ..one.clone() };
+    assert!(Speaker::start(config(vec![address], vec![one, same])).is_ok());
 }

@@ -1,11 +1,14 @@
-//! Accepts connections and hands each to the peer whose address it comes from.
+//! Accepts connections and hands each to the peer whose address it comes from, or to one that is
+//! made for it if the address is in a prefix for dynamic neighbours.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use super::roster::Roster;
 use super::sockopt;
 use super::transport::HopLimit;
 
@@ -30,6 +33,8 @@ pub(crate) struct Route {
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     pub(crate) routes: Vec<Route>,
+    /// Knows the prefixes that others may come from.
+    pub(crate) roster: Arc<Roster>,
 }
 
 impl Listener {
@@ -50,10 +55,10 @@ impl Listener {
     fn hand_over(&self, stream: TcpStream, from: SocketAddr) {
         let remote = from.ip().to_canonical();
         let local = stream.local_addr().ok().map(|address| address.ip().to_canonical());
-        let route = self.routes.iter().find(|route| {
+        let configured = self.routes.iter().find(|route| {
             route.remote == remote && (route.local.is_none() || route.local == local)
         });
-        let Some(route) = route else {
+        let Some(route) = configured.cloned().or_else(|| self.roster.invite(remote)) else {
             tracing::debug!(%from, "connection from an address that is no peer's");
             return;
         };

@@ -19,12 +19,12 @@ mod clock;
 mod connection;
 mod listener;
 mod peer;
+mod roster;
 mod sockopt;
 mod system;
 mod transport;
 
-pub(crate) use clock::Clock;
-pub(crate) use listener::{Listener, Route as ListenerRoute};
-pub(crate) use peer::{ACCEPT_QUEUE, PeerTask, SharedSession};
+pub(crate) use listener::Listener;
+pub(crate) use roster::{Peer, Roster};
 pub(crate) use sockopt::{Welcome, listen};
 pub use transport::{HopLimit, Md5Key, Md5KeyError, Transport};

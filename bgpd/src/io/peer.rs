@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tidegate_model::{BackendId, BackendState, Outcome};
 use tokio::io::Ready;
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::connection::Connection;
+use super::roster::Roster;
 use super::sockopt;
 use super::transport::Transport;
 use crate::session::{Action, Admission, Direction, Session, SessionEvent};
@@ -66,6 +67,8 @@ pub(crate) struct PeerTask {
     pub(crate) events: mpsc::Sender<SpeakerEvent>,
     /// Set when the session is stopped and its connections are closed.
     pub(crate) finished: watch::Sender<bool>,
+    /// Set for a dynamic neighbour, which leaves with its connection.
+    pub(crate) guest_of: Option<Weak<Roster>>,
 }
 
 /// What the task waits for.
@@ -87,6 +90,8 @@ struct State {
     dialling: Option<Dialling>,
     closing: JoinSet<()>,
     backlog: VecDeque<SpeakerEvent>,
+    /// Whether the peer has ever been let in.
+    visited: bool,
     stopped: bool,
 }
 
@@ -109,6 +114,10 @@ impl PeerTask {
             if state.stopped {
                 break;
             }
+            if self.guest_of.is_some() && state.visited && state.incoming.is_none() {
+                self.session.lock().handle_stop(self.clock.now(), "");
+                continue;
+            }
             match self.wait(&mut state, more).await {
                 Wake::Command | Wake::Again | Wake::EventRoom => {}
                 Wake::Timer => {
@@ -130,6 +139,9 @@ impl PeerTask {
         }
         while state.closing.join_next().await.is_some() {}
         self.deliver(&mut state);
+        if let Some(roster) = self.guest_of.as_ref().and_then(Weak::upgrade) {
+            roster.leave(&self.name);
+        }
         self.finished.send_replace(true);
     }
 
@@ -291,6 +303,7 @@ impl PeerTask {
                 let shared = Arc::clone(&self.session);
                 self.act(&mut shared.lock(), state);
                 *state.connection(direction) = Some(connection);
+                state.visited = true;
             }
             Admission::Refused(last_words) => {
                 state.closing.spawn(connection.close(Some(last_words)));

@@ -72,6 +72,7 @@ impl Bench {
                 transport,
                 options,
             }],
+            dynamic: Vec::new(),
             gate: gate_policy(),
             seed: 1,
         };

@@ -1,0 +1,214 @@
+//! The peers of a speaker: those that are configured, and those that came from a prefix.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use super::clock::Clock;
+use super::listener::Route;
+use super::peer::{ACCEPT_QUEUE, PeerTask, SharedSession};
+use crate::egress::{Gate, GatePolicy};
+use crate::session::{ConnectMode, Session, SessionConfig};
+use crate::speaker::{DynamicPeers, PeerConfig, SpeakerConfig, SpeakerEvent};
+
+/// One peer and its task.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) config: PeerConfig,
+    pub(crate) session: Arc<SharedSession>,
+    pub(crate) finished: watch::Receiver<bool>,
+    accepted: mpsc::Sender<TcpStream>,
+    /// The prefix that it came from.
+    range: Option<String>,
+    task: AbortHandle,
+}
+
+/// Every peer of a speaker.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    pub(crate) clock: Clock,
+    asn: u32,
+    router_id: Ipv4Addr,
+    seed: u64,
+    ranges: Vec<DynamicPeers>,
+    runtime: Handle,
+    events: mpsc::Sender<SpeakerEvent>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    peers: Vec<Arc<Peer>>,
+    gate: Arc<Gate>,
+    /// How many peers there have been.
+    count: u64,
+    /// Nobody comes in any more.
+    closed: bool,
+}
+
+impl Roster {
+    pub(crate) fn new(
+        config: &SpeakerConfig,
+        runtime: Handle,
+        events: mpsc::Sender<SpeakerEvent>,
+    ) -> Arc<Self> {
+        let roster = Arc::new(Self {
+            clock: Clock::start(),
+            asn: config.asn,
+            router_id: config.router_id,
+            seed: config.seed,
+            ranges: config.dynamic.clone(),
+            runtime,
+            events,
+            state: Mutex::new(State {
+                peers: Vec::new(),
+                gate: Arc::new(Gate::new(config.gate.clone())),
+                count: 0,
+                closed: false,
+            }),
+        });
+        for peer in &config.peers {
+            roster.add(&mut roster.lock(), peer.clone(), None);
+        }
+        roster
+    }
+
+    /// Every peer: the configured ones in their order, then the others as they came.
+    pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
+        self.lock().peers.clone()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Peer>> {
+        self.lock().peers.iter().find(|peer| peer.config.name == name).cloned()
+    }
+
+    /// From now on `policy` judges what leaves to any peer.
+    pub(crate) fn set_gate(&self, policy: GatePolicy) {
+        let mut state = self.lock();
+        state.gate = Arc::new(Gate::new(policy));
+        for peer in &state.peers {
+            peer.session.lock().handle_gate(gate_for(&state.gate, peer));
+            peer.session.wake.notify_one();
+        }
+    }
+
+    /// Takes no more peers.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// Ends every task.
+    pub(crate) fn abort(&self) {
+        for peer in &self.lock().peers {
+            peer.task.abort();
+        }
+    }
+
+    /// Where connections go that come from the configured peers.
+    pub(crate) fn routes(&self) -> Vec<Route> {
+        let peers = self.peers();
+        let passive = peers.iter().filter(|peer| peer.config.mode != ConnectMode::Active);
+        let route = |peer: &Arc<Peer>| Route {
+            remote: peer.config.address,
+            local: peer.config.local_address,
+            hops: peer.config.transport.hops,
+            to: peer.accepted.clone(),
+        };
+        passive.map(route).collect()
+    }
+
+    /// Where a connection from `remote` goes, if it is in a prefix: to the peer that is there
+    /// already, or to a new one if there is room.
+    pub(crate) fn invite(self: &Arc<Self>, remote: IpAddr) -> Option<Route> {
+        let range = self.ranges.iter().find(|range| range.prefix.contains_address(remote))?;
+        let mut state = self.lock();
+        let mut members =
+            state.peers.iter().filter(|peer| peer.range.as_ref() == Some(&range.name));
+        let known = members.clone().find(|peer| peer.config.address == remote).cloned();
+        let peer = match known {
+            Some(peer) => peer,
+            None if state.closed => return None,
+            None if members.by_ref().count() >= range.limit => {
+                tracing::warn!(range = %range.name, %remote, "no room for another dynamic neighbour");
+                return None;
+            }
+            None => self.add(&mut state, range.member(remote), Some(range.name.clone())),
+        };
+        let hops = peer.config.transport.hops;
+        Some(Route { remote, local: None, hops, to: peer.accepted.clone() })
+    }
+
+    /// Forgets a peer that came from a prefix and has gone.
+    pub(crate) fn leave(&self, name: &str) {
+        self.lock().peers.retain(|peer| peer.range.is_none() || peer.config.name != name);
+    }
+
+    fn add(
+        self: &Arc<Self>,
+        state: &mut State,
+        config: PeerConfig,
+        range: Option<String>,
+    ) -> Arc<Peer> {
+        let (accepted, accepted_here) = mpsc::channel(ACCEPT_QUEUE);
+        let (finished, finished_here) = watch::channel(false);
+        let seed = self.seed.wrapping_add(state.count);
+        state.count = state.count.wrapping_add(1);
+        let settings = SessionConfig {
+            local_as: self.asn,
+            router_id: self.router_id,
+            peer_as: config.asn,
+            families: config.families.clone(),
+            hold_time: config.hold_time,
+            mode: config.mode,
+            max_routes: config.max_routes,
+            options: config.options.clone(),
+            seed,
+        };
+        let gate = match range {
+            Some(_) => with_address(&state.gate, config.address),
+            None => Arc::clone(&state.gate),
+        };
+        let session = Session::new(self.clock.now(), settings, gate);
+        let session = Arc::new(SharedSession::new(session));
+        let task = PeerTask {
+            name: config.name.clone(),
+            remote: SocketAddr::new(config.address, config.port),
+            local: config.local_address,
+            transport: config.transport.clone(),
+            clock: self.clock,
+            session: Arc::clone(&session),
+            accepted: accepted_here,
+            events: self.events.clone(),
+            finished,
+            guest_of: range.is_some().then(|| Arc::downgrade(self)),
+        };
+        let task = self.runtime.spawn(task.run()).abort_handle();
+        let peer = Peer { config, session, finished: finished_here, accepted, range, task };
+        let peer = Arc::new(peer);
+        state.peers.push(Arc::clone(&peer));
+        peer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The addresses of dynamic neighbours are not in the policy of the gate; each is kept from what
+/// would cut off its own session.
+fn gate_for(gate: &Arc<Gate>, peer: &Peer) -> Arc<Gate> {
+    match peer.range {
+        Some(_) => with_address(gate, peer.config.address),
+        None => Arc::clone(gate),
+    }
+}
+
+fn with_address(gate: &Gate, address: IpAddr) -> Arc<Gate> {
+    let mut policy = gate.policy().clone();
+    policy.session_addresses.push(address);
+    Arc::new(Gate::new(policy))
+}
