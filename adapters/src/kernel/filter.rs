@@ -49,6 +49,9 @@ pub enum Untranslatable {
     Rate(String),
 }
 
+/// The bit of the fragment component for fragments other than the first.
+const LATER_FRAGMENT: u32 = 1;
+
 /// Part of a packet that nftables can load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
@@ -63,7 +66,7 @@ pub(crate) enum Field {
         /// At most 16.
         length: u8,
     },
-    /// Bytes of the upper-layer header; absent in later fragments.
+    /// Bytes of the upper-layer header. Means nothing in later fragments.
     Transport {
         /// From its start.
         offset: u8,
@@ -146,15 +149,18 @@ pub(crate) fn translate(rule: &FlowSpecRule) -> Result<Vec<Term>, Untranslatable
         AddressFamily::Ipv6 => 10,
     };
     let mut terms = vec![vec![Condition::equal(Field::FamilyNumber, 0xFF, number)]];
-    terms = both(&terms, &protocols(rule))?;
+    terms = both(&terms, &protocols(rule)?)?;
     for component in rule.components() {
         terms = both(&terms, &component_terms(family, component)?)?;
     }
     if terms.is_empty() { Err(Untranslatable::MatchesNothing) } else { Ok(terms) }
 }
 
-/// What the protocol component says, narrowed to the protocols that have what the others look at.
-fn protocols(rule: &FlowSpecRule) -> Terms {
+/// What the protocol component says, narrowed to packets that have what the others look at.
+///
+/// nftables itself does not keep to that: in later fragments its fast path takes the data that
+/// stands where the upper-layer header would (IPv4), or the IP header (IPv6), for ports and flags.
+fn protocols(rule: &FlowSpecRule) -> Result<Terms, Untranslatable> {
     let mut stated = None;
     let mut possible: Option<Vec<u64>> = None;
     for component in rule.components() {
@@ -183,13 +189,16 @@ fn protocols(rule: &FlowSpecRule) -> Terms {
     }
     let field = Field::UpperLayerProtocol;
     match (stated, possible) {
-        (None, None) => vec![vec![]],
-        (Some(numeric), None) => numeric_terms(field, 0, numeric, 0..=255),
-        (stated, Some(possible)) => possible
-            .into_iter()
-            .filter(|number| stated.is_none_or(|numeric| numeric.matches(*number)))
-            .map(|number| vec![Condition::equal(field, field.full_mask(), number.into())])
-            .collect(),
+        (None, None) => Ok(vec![vec![]]),
+        (Some(numeric), None) => Ok(numeric_terms(field, 0, numeric, 0..=255)),
+        (stated, Some(possible)) => {
+            let protocols: Terms = possible
+                .into_iter()
+                .filter(|number| stated.is_none_or(|numeric| numeric.matches(*number)))
+                .map(|number| vec![Condition::equal(field, field.full_mask(), number.into())])
+                .collect();
+            both(&protocols, &fragment_bit(rule.family(), LATER_FRAGMENT, false)?)
+        }
     }
 }
 
@@ -322,8 +331,9 @@ fn tcp_flag_test(test: BitmaskTest) -> Result<Terms, Untranslatable> {
     let bits = u128::from(test.bits & TCP_FLAG_BITS);
     let impossible = test.bits & !TCP_FLAG_BITS != 0;
     let hit = match (test.all, impossible) {
-        // Bits that no packet has: all of them are never set.
-        (true, true) => return Ok(if test.negated { vec![vec![]] } else { vec![] }),
+        // No packet has them all. That it has not holds only where there are flags at all.
+        (true, true) if !test.negated => return Ok(vec![]),
+        (true, true) => Condition::equal(field, 0, 0).not(),
         (true, false) => Condition::equal(field, bits, bits),
         (false, _) => Condition::equal(field, bits, 0).not(),
     };
@@ -357,7 +367,7 @@ fn fragment_bit(family: AddressFamily, bit: u32, set: bool) -> Result<Terms, Unt
             let why = "IPv6 has no do-not-fragment bit (RFC 8956 §3.6)";
             return Err(Untranslatable::Component { component: "fragment", why });
         }
-        (_, 1) => vec![offset_zero.not()],
+        (_, LATER_FRAGMENT) => vec![offset_zero.not()],
         (_, 2) => vec![offset_zero, more_set],
         (_, 3) => vec![offset_zero.not(), more_set.not()],
         _ => return Ok(if set { vec![] } else { vec![vec![]] }),
@@ -370,4 +380,128 @@ fn fragment_bit(family: AddressFamily, bit: u32, set: bool) -> Result<Terms, Unt
         terms.push(vec![Condition::equal(Field::FragmentHeaderPresent, 0xFF, 0)]);
     }
     Ok(terms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use tidegate_model::{NumericOperator, NumericTest};
+
+    use crate::kernel::packets::{Packet, families, packets, rules};
+
+    fn component(component: FlowSpecComponent) -> FlowSpecRule {
+        FlowSpecRule::new(AddressFamily::Ipv4, vec![component]).unwrap()
+    }
+
+    /// The number of terms, or why there are none.
+    fn terms_of(components: Vec<FlowSpecComponent>) -> Result<usize, Untranslatable> {
+        let rule = FlowSpecRule::new(AddressFamily::Ipv4, components).unwrap();
+        translate(&rule).map(|terms| terms.len())
+    }
+
+    #[test]
+    fn usual_filters_become_one_rule() {
+        use FlowSpecComponent as Part;
+        let target = || Part::DestinationPrefix("203.0.113.1".parse().unwrap());
+        let udp = || Part::IpProtocol(NumericMatch::equal(17));
+        let not_equal = NumericTest { operator: NumericOperator::NotEqual, value: 53 };
+        for (components, terms) in [
+            (vec![target()], 1),
+            (vec![target(), udp(), Part::SourcePort(NumericMatch::equal(123))], 1),
+            (vec![target(), udp(), Part::SourcePort(NumericMatch::range(1024, 65535))], 1),
+            (vec![target(), udp(), Part::SourcePort(NumericMatch::one_of(53, [123]))], 2),
+            (vec![target(), udp(), Part::Port(NumericMatch::equal(123))], 2),
+            (vec![target(), Part::SourcePort(NumericMatch::equal(123))], 2),
+            (vec![target(), Part::TcpFlags(BitmaskMatch::set_and_clear(0x02, 0x10))], 1),
+            (vec![target(), Part::Fragment(BitmaskMatch::all_of(0x02))], 1),
+            (
+                vec![
+                    target(),
+                    udp(),
+                    Part::SourcePort(NumericMatch::new(vec![vec![not_equal]]).unwrap()),
+                ],
+                1,
+            ),
+            (vec![target(), udp(), Part::PacketLength(NumericMatch::range(100, 2000))], 1),
+        ] {
+            assert_eq!(terms_of(components.clone()), Ok(terms), "{components:?}");
+        }
+    }
+
+    #[test]
+    fn impossible_and_excessive_rules_are_refused() {
+        use FlowSpecComponent as Part;
+        let nothing = Err(Untranslatable::MatchesNothing);
+        let tcp = || Part::IpProtocol(NumericMatch::equal(6));
+        let odd = |count| NumericMatch::one_of(1, (1..count).map(|value| 2 * value + 1));
+        for (components, expected) in [
+            (vec![Part::SourcePort(NumericMatch::equal(65_536))], nothing.clone()),
+            (vec![tcp(), Part::IcmpType(NumericMatch::equal(8))], nothing.clone()),
+            (vec![Part::TcpFlags(BitmaskMatch::all_of(0xF002))], nothing.clone()),
+            (vec![Part::Fragment(BitmaskMatch::all_of(0x10))], nothing),
+            (vec![tcp(), Part::SourcePort(odd(32))], Ok(32)),
+            (vec![tcp(), Part::SourcePort(odd(33))], Err(Untranslatable::TooManyTerms)),
+            (
+                vec![tcp(), Part::SourcePort(odd(8)), Part::DestinationPort(odd(8))],
+                Err(Untranslatable::TooManyTerms),
+            ),
+        ] {
+            assert_eq!(terms_of(components.clone()), expected, "{components:?}");
+        }
+        let mask = FlowSpecComponent::Fragment(BitmaskMatch::all_of(0x01));
+        let rule = FlowSpecRule::new(AddressFamily::Ipv6, vec![mask]).unwrap();
+        let why = translate(&rule).unwrap_err().to_string();
+        assert!(why.contains("no do-not-fragment bit"), "{why}");
+    }
+
+    #[test]
+    fn no_address_of_the_other_family_is_matched() {
+        let rule = component(FlowSpecComponent::DestinationPrefix(Prefix::all_ipv4()));
+        let terms = translate(&rule).unwrap();
+        assert_eq!(terms[0][0], Condition::equal(Field::FamilyNumber, 0xFF, 2));
+    }
+
+    fn rule_and_packets() -> impl Strategy<Value = (FlowSpecRule, Vec<Packet>)> {
+        families().prop_flat_map(|family| (rules(family), vec(packets(family), 40)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn the_terms_match_what_the_rfcs_say((rule, packets) in rule_and_packets()) {
+            let terms = match translate(&rule) {
+                Ok(terms) => terms,
+                Err(Untranslatable::MatchesNothing) => vec![],
+                Err(Untranslatable::TooManyTerms) => return Ok(()),
+                Err(other) => panic!("{rule}: {other}"),
+            };
+            for packet in packets {
+                let expected = packet.is_matched_by(&rule);
+                prop_assert_eq!(packet.fulfils_any(&terms), expected, "{}: {:?}", rule, packet);
+            }
+        }
+
+        #[test]
+        fn ranges_are_exactly_the_matching_values(
+            groups in vec(vec((0..8_usize, 0..300_u64), 1..4), 1..4),
+            start in 0..50_u64,
+        ) {
+            use NumericOperator as Is;
+            const OPERATORS: [NumericOperator; 8] = [Is::False, Is::Equal, Is::Greater,
+                Is::GreaterOrEqual, Is::Less, Is::LessOrEqual, Is::NotEqual, Is::True];
+            let test = |(operator, value)| NumericTest { operator: OPERATORS[operator], value };
+            let groups = groups.into_iter().map(|group| group.into_iter().map(test).collect());
+            let numeric = NumericMatch::new(groups.collect()).unwrap();
+            let found = ranges(&numeric, &(start..=255));
+            for value in start..=255 {
+                let inside = found.iter().any(|(low, high)| (*low..=*high).contains(&value));
+                prop_assert_eq!(inside, numeric.matches(value), "{}", value);
+            }
+            prop_assert!(found.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+            prop_assert!(found.iter().all(|(low, high)| start <= *low && low <= high && *high <= 255));
+        }
+    }
 }
