@@ -1,7 +1,5 @@
 //! The embedded BGP speaker as a backend: each of its peers is one.
 
-use std::collections::BTreeSet;
-
 use tidegate_bgpd::speaker::{SpeakerEvent, SpeakerHandle};
 use tidegate_model::{BackendId, Command, CommandKind, Outcome, OutcomeKind};
 use tokio::sync::mpsc::Receiver;
@@ -16,7 +14,6 @@ use crate::backend::{Backend, BackendEvent, EventSender, Held, answer};
 #[derive(Debug)]
 pub struct SpeakerBackend {
     handle: SpeakerHandle,
-    peers: BTreeSet<String>,
     events: EventSender,
     forwarding: JoinHandle<()>,
 }
@@ -27,8 +24,7 @@ impl SpeakerBackend {
     #[must_use]
     pub fn new(handle: SpeakerHandle, news: Receiver<SpeakerEvent>, events: EventSender) -> Self {
         let forwarding = tokio::spawn(forward(news, events.clone()));
-        let peers = handle.peers().into_iter().map(|peer| peer.name).collect();
-        Self { handle, peers, events, forwarding }
+        Self { handle, events, forwarding }
     }
 
     /// The speaker, to ask for its peers and to shut it down.
@@ -60,10 +56,7 @@ async fn forward(mut news: Receiver<SpeakerEvent>, events: EventSender) {
 
 impl Backend for SpeakerBackend {
     fn serves(&self, backend: &BackendId) -> bool {
-        match backend {
-            BackendId::Peer(name) => self.peers.contains(name),
-            BackendId::Kernel => false,
-        }
+        matches!(backend, BackendId::Peer(_))
     }
 
     fn submit(&self, command: Command) -> Result<(), Box<Outcome>> {
@@ -79,8 +72,9 @@ impl Backend for SpeakerBackend {
         };
         submitted.map_err(|unknown| {
             let kind = match &command.kind {
-                CommandKind::Announce { .. } => OutcomeKind::Rejected { why: unknown.to_string() },
-                // A peer that is not there holds nothing.
+                // It may come: peers that connect from a prefix are known while they are there.
+                CommandKind::Announce { .. } => OutcomeKind::Failed { why: unknown.to_string() },
+                // And until then it holds nothing.
                 CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: vec![] },
             };
             Box::new(answer(&command, kind))

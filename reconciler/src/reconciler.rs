@@ -162,7 +162,8 @@ impl Reconciler {
     ///
     /// Down: what was applied becomes unknown; nothing is withdrawn or forgotten. Up: a BGP peer
     /// is sent everything again by the speaker, so its entries are announced again only if no
-    /// answer confirms them; the kernel is told again at once. Withdraws are sent again at once.
+    /// answer or observation confirms them; the kernel is told again at once. Withdraws, and what
+    /// failed, are sent again at once.
     pub fn handle_backend(&mut self, now: Timestamp, backend: &BackendId, state: &BackendState) {
         self.advance(now);
         self.note_backend(backend);
@@ -527,9 +528,9 @@ impl Reconciler {
             BackendId::Kernel => Duration::ZERO,
         };
         self.change(key, |entry, now| match (&entry.goal, &entry.state) {
-            (Goal::Remove(_), _) | (Goal::Refuse(_), EntryState::Withdrawing) => {
-                entry.due = Some(now);
-            }
+            (Goal::Remove(_), _)
+            | (Goal::Refuse(_), EntryState::Withdrawing)
+            | (Goal::Hold, EntryState::Failed { .. }) => entry.due = Some(now),
             (Goal::Hold, EntryState::Unknown { .. } | EntryState::Pending { .. }) => {
                 entry.due = Some(now + patience);
             }

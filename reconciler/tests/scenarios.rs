@@ -320,6 +320,29 @@ fn a_backend_that_comes_up_is_told_to_withdraw_at_once() {
 }
 
 #[test]
+fn a_backend_that_comes_up_is_told_again_what_failed() {
+    let mut story = Story::new(config());
+    story.desire(&[1]);
+    let commands = story.commands();
+    story.answer(&commands[0], OutcomeKind::Failed { why: "no such peer".into() });
+    assert!(story.signs().is_empty());
+    story.set_backend(&BackendState::Up);
+    assert_eq!(story.signs(), ["+1"]);
+}
+
+#[test]
+fn a_peer_that_comes_back_empty_is_told_again_once_that_is_observed() {
+    let mut story = Story::new(config());
+    story.desire(&[1, 2]);
+    story.apply_all();
+    story.set_backend(&down());
+    story.set_backend(&BackendState::Up);
+    story.reconciler.handle_observed(story.now, &peer(), vec![host(2)]);
+    assert_eq!(story.signs(), ["+1"]);
+    assert_eq!(story.state(2), Some(&EntryState::Applied));
+}
+
+#[test]
 fn a_kernel_that_comes_back_is_told_everything_again() {
     let mut story = Story::new(config());
     let wanted = story.mitigation(host(1), BackendId::Kernel, 1, 60);
