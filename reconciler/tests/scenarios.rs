@@ -407,13 +407,14 @@ fn a_full_ledger_makes_the_rest_wait() {
     let count = |wanted: &Change| changes.iter().filter(|change| *change == wanted).count();
     assert_eq!((count(&Change::Waiting), count(&Change::Overflowed)), (4, 2));
 
-    let held = vec![host(1), host(2), host(3), host(4), host(77)];
+    let held = (1..=4).chain(77..=82).map(host).collect();
     story.reconciler.handle_observed(story.now, &peer(), held);
     assert!(story.reconciler.entry(&key(77)).is_some(), "what was left behind has its own room");
+    assert_eq!(story.reconciler.entries().count(), 8, "and a bound of its own");
 
     story.desire(&hosts[1..]);
     let gone = story.apply_all();
-    assert_eq!(gone.len(), 2);
+    assert_eq!(gone.len(), 5);
     assert_eq!(story.signs(), ["+5"], "in the room of the first");
 }
 
