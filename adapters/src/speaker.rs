@@ -42,11 +42,14 @@ impl Drop for SpeakerBackend {
 
 async fn forward(mut news: Receiver<SpeakerEvent>, events: EventSender) {
     while let Some(event) = news.recv().await {
-        let event = match event {
-            SpeakerEvent::Outcome(outcome) => BackendEvent::Outcome(outcome),
-            SpeakerEvent::State { peer, state } => {
-                BackendEvent::State { backend: BackendId::Peer(peer), state }
-            }
+        let event = if let SpeakerEvent::Outcome(outcome) = event {
+            BackendEvent::Outcome(outcome)
+        } else if let SpeakerEvent::State { peer, state } = event {
+            BackendEvent::State { backend: BackendId::Peer(peer), state }
+        } else {
+            // What else there is to tell is for people: commands have their outcomes.
+            tracing::warn!(?event, "news from the speaker");
+            continue;
         };
         if events.send(event).await.is_err() {
             return;
