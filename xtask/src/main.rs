@@ -52,6 +52,14 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Measure what the detector recognises, misses and mistakes.
+    Accuracy {
+        #[command(flatten)]
+        install: Install,
+        /// Passed on to `tidegate-lab accuracy`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +94,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Demo { install, .. } => (Purpose::Demo, install),
         Command::Test { install } => (Purpose::Test, install),
         Command::Bench { install, .. } => (Purpose::Bench, install),
+        Command::Accuracy { install, .. } => (Purpose::Accuracy, install),
     };
     let tools = Tools::new(&workspace());
     if install.no_install {
@@ -99,6 +108,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Test { .. } => check::run(&tools),
         Command::Bench { arguments, .. } => build::run_lab(&tools, "bench", &arguments),
+        Command::Accuracy { arguments, .. } => build::run_lab(&tools, "accuracy", &arguments),
     }
 }
 

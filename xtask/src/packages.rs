@@ -14,6 +14,7 @@ pub(crate) enum Purpose {
     Demo,
     Test,
     Bench,
+    Accuracy,
 }
 
 /// How the absence of a package is noticed: by what it is needed for, whoever installed it.
@@ -49,7 +50,7 @@ const NEEDS: &[Need] = &[
         sign: Sign::Library("pcap", "pcap_create"),
         content: Content::Files,
         why: "to build the packet capture",
-        purposes: &[Purpose::Demo, Purpose::Test, Purpose::Bench],
+        purposes: &[Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Accuracy],
     },
     Need {
         package: "iproute2",
@@ -64,6 +65,13 @@ const NEEDS: &[Need] = &[
         content: Content::Service,
         why: "the router that receives the routes",
         purposes: &[Purpose::Demo, Purpose::Test, Purpose::Bench],
+    },
+    Need {
+        package: "nftables",
+        sign: Sign::Program("nft"),
+        content: Content::Service,
+        why: "to see which rules the kernel holds",
+        purposes: &[Purpose::Test],
     },
 ];
 

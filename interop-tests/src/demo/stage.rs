@@ -48,6 +48,8 @@ pub struct Stage {
     pub bird: Bird,
     /// The daemon.
     pub daemon: Daemon,
+    /// Where the daemon runs.
+    pub tidegate: Namespace,
     internet: Namespace,
     programs: Programs,
     lab: Lab,
@@ -84,7 +86,7 @@ impl Stage {
         };
         let bird = Bird::start(&router, "router", &config.render())?;
         let daemon = Daemon::start(&tidegate, &programs.tidegate, policy)?;
-        Ok(Self { bird, daemon, internet, programs: programs.clone(), lab })
+        Ok(Self { bird, daemon, tidegate, internet, programs: programs.clone(), lab })
     }
 
     /// Starts sending one stream, in the words of `tidegate-lab traffic`, toward tidegate. The sender
