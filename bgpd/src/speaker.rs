@@ -133,6 +133,16 @@ pub enum SpeakerEvent {
         /// How it is now.
         state: BackendState,
     },
+    /// A route made a peer end the session, and is not sent to it any more until it is withdrawn
+    /// and announced again. Its command has been answered with `Rejected`.
+    Quarantined {
+        /// The peer's name.
+        peer: String,
+        /// The route.
+        nlri: Nlri,
+        /// What is known, for people.
+        why: String,
+    },
 }
 
 /// What is known of a peer.
@@ -327,6 +337,17 @@ impl SpeakerHandle {
     /// [`UnknownPeer`].
     pub fn routes(&self, peer: &str) -> Result<Vec<Route>, UnknownPeer> {
         Ok(self.peer(peer)?.session.lock().routes().cloned().collect())
+    }
+
+    /// The routes that made `peer` end the session and are not sent to it any more, with what is
+    /// known of each.
+    ///
+    /// # Errors
+    /// [`UnknownPeer`].
+    pub fn quarantined(&self, peer: &str) -> Result<Vec<(Nlri, String)>, UnknownPeer> {
+        let peer = self.peer(peer)?;
+        let session = peer.session.lock();
+        Ok(session.quarantined().map(|(nlri, why)| (nlri.clone(), why.to_owned())).collect())
     }
 
     /// Withdraws everything from every peer, then ends each session with Cease, Administrative

@@ -328,6 +328,10 @@ impl PeerTask {
                 nlri: answer.nlri,
                 kind: answer.kind,
             }),
+            SessionEvent::Quarantined { nlri, why } => {
+                tracing::warn!(%peer, %nlri, %why, "route quarantined");
+                SpeakerEvent::Quarantined { peer, nlri, why }
+            }
             SessionEvent::Stopped => {
                 state.stopped = true;
                 return;

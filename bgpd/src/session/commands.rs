@@ -2,6 +2,7 @@
 
 use tidegate_model::{CommandId, Nlri, OutcomeKind, Route};
 
+use super::quarantine::Suspect;
 use super::{Direction, Phase, Session, SessionEvent};
 use crate::rib::{Answer, SentKind};
 
@@ -13,6 +14,10 @@ impl Session {
         self.forget_in_flight(&nlri);
         match self.phase {
             Phase::New | Phase::Running => {
+                if let Some(kind) = self.held_back(command, &route) {
+                    self.events.push_back(SessionEvent::Answer(Answer { command, nlri, kind }));
+                    return;
+                }
                 self.rib.announce(command, route);
                 self.join_in_flight(command, &nlri);
             }
@@ -26,8 +31,30 @@ impl Session {
     /// Wants `nlri` gone from the peer. Answered as an announcement is.
     pub fn handle_withdraw(&mut self, command: CommandId, nlri: &Nlri) {
         self.forget_in_flight(nlri);
+        self.quarantine.release(nlri);
         self.rib.withdraw(command, nlri);
         self.join_in_flight(command, nlri);
+    }
+
+    /// The answer, if `route` does not go to the table now: it is known or suspected to make the
+    /// peer reset the session, or there is no room beside those that are.
+    fn held_back(&mut self, command: CommandId, route: &Route) -> Option<OutcomeKind> {
+        if let Some(why) = self.quarantine.offence(&route.nlri) {
+            return Some(OutcomeKind::Rejected { why: why.to_owned() });
+        }
+        let withheld = self.quarantine.withheld().count();
+        if withheld == 0 {
+            return None;
+        }
+        if let Some(suspect) = self.quarantine.withheld_mut(&route.nlri) {
+            *suspect = Suspect { command, route: route.clone() };
+            let why = "held back, as it may be what the peer reset the session for".to_owned();
+            return Some(OutcomeKind::Pending { why });
+        }
+        let most = usize::try_from(self.config.max_routes).unwrap_or(usize::MAX);
+        let full = self.rib.routes().count() + withheld >= most
+            && self.rib.routes().all(|other| other.nlri != route.nlri);
+        full.then(|| OutcomeKind::Failed { why: format!("the peer takes at most {most} routes") })
     }
 
     pub(super) fn command_again(&mut self, command: CommandId, nlri: &Nlri, kind: SentKind) {
@@ -68,7 +95,12 @@ impl Session {
             });
             match in_flight {
                 Some(sent) => sent.commands.push((command, nlri.clone())),
-                None => self.events.push_back(SessionEvent::Answer(answer)),
+                None => {
+                    if early {
+                        self.quarantine.handle_renamed(command, nlri);
+                    }
+                    self.events.push_back(SessionEvent::Answer(answer));
+                }
             }
         }
     }

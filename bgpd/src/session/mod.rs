@@ -58,7 +58,9 @@ mod commands;
 mod config;
 mod connection;
 mod framing;
+mod hunt;
 mod options;
+mod quarantine;
 mod received;
 mod refresh;
 mod retry;
@@ -73,21 +75,26 @@ use bytes::Bytes;
 use rustbgpd_fsm::NegotiatedSession;
 use rustbgpd_wire::notification::{cease_subcode, encode_shutdown_communication};
 use rustbgpd_wire::{Message, NotificationCode, NotificationMessage};
-use tidegate_model::{Route, Timestamp};
+use tidegate_model::{Nlri, Route, Timestamp};
 
 use crate::egress::Gate;
 use crate::family::Family;
 use crate::parameters::SessionParameters;
-use crate::rib::{AdjRibOut, Answer, Sent};
+use crate::rib::{AdjRibOut, Answer, Sent, SentKind};
 
 use collision::{Identity, survivor};
 use connection::{Closing, Connection, Input, Origin, Step};
+use quarantine::Quarantine;
 use refresh::Refresh;
 use retry::ConnectRetry;
 
 pub use collision::Direction;
 pub use config::{ConnectMode, SessionConfig};
 pub use options::{Role, SessionOptions};
+pub use quarantine::{
+    LONGEST_SETTLE_TIME, MOST_OFFENDERS, MOST_RESETS, SETTLE_TIME, SUSPICION_WINDOW,
+    UNEXPLAINED_LOSSES,
+};
 pub use refresh::REFRESH_INTERVAL;
 pub use status::{
     Counters, MessageCounters, Negotiated, SessionError, SessionState, SessionStatus,
@@ -139,6 +146,14 @@ pub enum SessionEvent {
     },
     /// What became of a command.
     Answer(Answer),
+    /// This route made the peer end the session. Its command has been answered with `Rejected`, and
+    /// it is not sent again until it has been withdrawn and announced anew.
+    Quarantined {
+        /// The route.
+        nlri: Nlri,
+        /// For people: with the NOTIFICATION, if there was one.
+        why: String,
+    },
     /// A planned stop is complete, and every connection given up by [`Action::Close`].
     Stopped,
 }
@@ -228,6 +243,7 @@ pub struct Session {
     config: SessionConfig,
     gate: Arc<Gate>,
     rib: AdjRibOut,
+    quarantine: Quarantine,
     phase: Phase,
     stop_text: String,
     dial: Dial,
@@ -251,6 +267,7 @@ impl Session {
         Self {
             rib: AdjRibOut::new(config.max_routes),
             retry: ConnectRetry::new(config.seed),
+            quarantine: Quarantine::new(now),
             config,
             gate,
             phase: Phase::New,
@@ -293,6 +310,7 @@ impl Session {
         text.clone_into(&mut self.stop_text);
         self.phase = Phase::Stopping(now + STOP_TIMEOUT);
         self.rib.withdraw_all();
+        self.quarantine.clear();
         let up = self.up.as_ref().map(|up| up.direction);
         for direction in Direction::ALL {
             if up != Some(direction) {
@@ -401,6 +419,9 @@ impl Session {
         slot.in_flight_octets = 0;
         for sent in std::mem::take(&mut slot.in_flight) {
             self.events.extend(sent.answers().map(SessionEvent::Answer));
+            if sent.kind == SentKind::Announce {
+                self.quarantine.handle_written(now, sent);
+            }
         }
         self.settle(now);
     }
@@ -504,7 +525,8 @@ impl Session {
             [timers, self.send_hold_expires(direction)]
         });
         let refresh = self.up.as_ref().and_then(|up| up.refresh.poll_timeout());
-        connections.chain([dial, stop, refresh]).flatten().min()
+        let hunt = self.up.as_ref().and_then(|_| self.quarantine.poll_timeout());
+        connections.chain([dial, stop, refresh, hunt]).flatten().min()
     }
 
     /// What is known of the session.
@@ -516,16 +538,21 @@ impl Session {
             since,
             negotiated: self.up.as_ref().map(|up| up.negotiated.clone()),
             counters: self.counters,
-            routes: self.rib.routes().count(),
+            routes: self.rib.routes().count() + self.quarantine.withheld().count(),
+            withheld: self.quarantine.withheld().count(),
+            quarantined: self.quarantine.offenders().count(),
             last_error_sent: self.last_error_sent.clone(),
             last_error_received: self.last_error_received.clone(),
             down: self.up.is_none().then(|| self.down.clone()),
         }
     }
 
-    /// The wanted routes, in order of their NLRI.
+    /// The wanted routes, in order of their NLRI. Those that are withheld are among them, those that
+    /// are quarantined are not.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
-        self.rib.routes()
+        let mut routes: Vec<&Route> = self.rib.routes().chain(self.quarantine.withheld()).collect();
+        routes.sort_by(|one, other| one.nlri.cmp(&other.nlri));
+        routes.into_iter()
     }
 
     fn slot(&self, direction: Direction) -> Option<&Slot> {
@@ -614,6 +641,7 @@ impl Session {
         let refresh = Refresh::new(negotiated.enhanced_refresh);
         self.up = Some(Up { direction, parameters, negotiated, since: now, refresh });
         self.counters.established = self.counters.established.wrapping_add(1);
+        self.quarantine.handle_up();
         self.rib.resend_all();
         self.events.push_back(SessionEvent::Established);
     }
@@ -635,6 +663,7 @@ impl Session {
     fn close(&mut self, now: Timestamp, direction: Direction, closing: Closing) {
         let Some(slot) = self.slot_mut(direction).take() else { return };
         let Closing { last_words, error, why } = closing;
+        let evidence = hunt::evidence(error.as_ref());
         match error {
             Some((Origin::Ours, error)) => self.last_error_sent = Some(error),
             Some((Origin::Peers, error)) => self.last_error_received = Some(error),
@@ -645,26 +674,10 @@ impl Session {
         }
         self.actions.push_back(Action::Close { direction, last_words });
         match self.up.take_if(|up| up.direction == direction) {
-            Some(up) => self.go_down(now, &up, slot, why),
+            Some(up) => self.go_down(now, &up, slot, evidence, why),
             None if self.up.is_none() => self.down = why,
             None => {}
         }
-    }
-
-    fn go_down(&mut self, now: Timestamp, up: &Up, slot: Slot, why: String) {
-        if now.since(up.since) >= STABLE {
-            self.retry.reset();
-        }
-        self.rib.session_lost();
-        // The table takes what it handed out for sent. What was not written by now is not, so its
-        // commands go back and are answered as those that were not handed out.
-        for sent in slot.in_flight {
-            for (command, nlri) in sent.commands {
-                self.command_again(command, &nlri, sent.kind);
-            }
-        }
-        self.down.clone_from(&why);
-        self.events.push_back(SessionEvent::Down { why });
     }
 
     fn send_hold_expires(&self, direction: Direction) -> Option<Timestamp> {
@@ -679,6 +692,7 @@ impl Session {
 
     /// Brings everything that follows from the rest of the state up to date.
     fn settle(&mut self, now: Timestamp) {
+        self.settle_hunt(now);
         self.settle_stop(now);
         self.settle_dial(now);
         let state = self.state();

@@ -162,8 +162,12 @@ pub struct SessionStatus {
     pub negotiated: Option<Negotiated>,
     /// Counters.
     pub counters: Counters,
-    /// Routes in the Adj-RIB-Out, sent or not.
+    /// Wanted routes, sent or not.
     pub routes: usize,
+    /// How many of them are held back, since one of them may make the peer reset the session.
+    pub withheld: usize,
+    /// Routes that do, and are not sent any more.
+    pub quarantined: usize,
     /// The last NOTIFICATION that was sent.
     pub last_error_sent: Option<SessionError>,
     /// The last NOTIFICATION that was received.

@@ -7,6 +7,7 @@ mod bench;
 mod malformed;
 mod options;
 mod pair;
+mod quarantine;
 mod routes;
 #[path = "../support/mod.rs"]
 mod support;
