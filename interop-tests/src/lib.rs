@@ -1,12 +1,13 @@
 //! What the tests against real routers are made of.
 //!
 //! Purpose: a generator of attack and benign traffic ([`traffic`]), a laboratory of network
-//! namespaces in which a real tidegate speaks to real routers ([`lab`]), and the demonstration that
-//! joins them ([`demo`]).
+//! namespaces in which a real tidegate speaks to real routers ([`lab`]), the demonstration that
+//! joins them ([`demo`]), and what is measured: speed ([`bench`]) and accuracy ([`accuracy`]).
 //!
 //! Absent on purpose: anything that the daemon itself needs. Nothing here is shipped, and the
 //! generator knows the protocols from their specifications, never from the detector's tables.
 
+pub mod accuracy;
 pub mod bench;
 pub mod demo;
 pub mod lab;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate_interop_tests::{bench, demo, traffic};
+use tidegate_interop_tests::{accuracy, bench, demo, traffic};
 
 /// Traffic, demonstration and measurements around the tidegate daemon.
 #[derive(Debug, Parser)]
@@ -19,6 +19,7 @@ enum Command {
     Traffic(traffic::command::Arguments),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
+    Accuracy(accuracy::Arguments),
     #[command(hide = true)]
     BenchReaction(bench::ReactionArguments),
 }
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Traffic(arguments) => traffic::command::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Accuracy(arguments) => accuracy::run(&arguments),
         Command::BenchReaction(arguments) => bench::run_reaction(&arguments),
     }
 }

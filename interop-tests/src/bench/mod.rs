@@ -5,7 +5,7 @@
 
 mod offline;
 mod reaction;
-mod table;
+pub(crate) mod table;
 
 use std::fs;
 use std::io::{self, Write};

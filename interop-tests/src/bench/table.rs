@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 /// The value below which `percent` of the sorted `values` lie, by the nearest rank.
-pub(super) fn percentile(values: &[Duration], percent: usize) -> Duration {
+pub(crate) fn percentile(values: &[Duration], percent: usize) -> Duration {
     let rank = (values.len() * percent).div_ceil(100).max(1);
     values.get(rank - 1).copied().unwrap_or_default()
 }
 
 /// Milliseconds with one decimal.
-pub(super) fn milliseconds(value: Duration) -> String {
+pub(crate) fn milliseconds(value: Duration) -> String {
     format!("{:.1} ms", value.as_secs_f64() * 1000.0)
 }
 
