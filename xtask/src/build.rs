@@ -60,7 +60,8 @@ fn build(tools: &Tools) -> Result<(), Failure> {
         return Ok(());
     }
     eprintln!("{}", finished.output);
-    Err(Failure::new(format!("the build failed; to repeat: cargo {}", BUILD.join(" "))))
+    let prefix = tools.environment_prefix();
+    Err(Failure::new(format!("the build failed; to repeat: {prefix}cargo {}", BUILD.join(" "))))
 }
 
 /// Whether this user can make network namespaces without help: root can, others through a user

@@ -1,11 +1,16 @@
 //! Formatting, lints and every test, in the order of what they cost.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::build::cargo;
 use crate::tools::Tools;
+
+/// Tests append a line for each that is skipped to the file of this name.
+const SKIPPED_LIST: &str = "TIDEGATE_SKIPPED_LIST";
 
 struct Step {
     name: &'static str,
@@ -47,6 +52,9 @@ pub(crate) fn run(tools: &Tools) -> Result<ExitCode, Failure> {
     } else {
         &[FORMATTING, LINTS, TESTS]
     };
+    let skipped = tools.target.join("skipped-tests.txt");
+    // Lines of an earlier run; there may be none.
+    let _ = fs::remove_file(&skipped);
     let mut times: Vec<(&Step, Duration)> = Vec::new();
     let mut failed = None;
     for step in steps {
@@ -55,6 +63,7 @@ pub(crate) fn run(tools: &Tools) -> Result<ExitCode, Failure> {
         let status = tools
             .command(cargo())
             .args(step.arguments)
+            .env(SKIPPED_LIST, &skipped)
             .status()
             .map_err(|error| Failure::new(format!("cannot run cargo: {error}")))?;
         times.push((step, started.elapsed()));
@@ -72,10 +81,14 @@ pub(crate) fn run(tools: &Tools) -> Result<ExitCode, Failure> {
     for step in steps.iter().skip(times.len()) {
         println!("{:<12} not run", step.name);
     }
+    if let Ok(lines) = fs::read_to_string(&skipped) {
+        let lines: BTreeSet<&str> = lines.lines().collect();
+        lines.into_iter().for_each(|line| println!("{line}"));
+    }
     match failed {
         None => Ok(ExitCode::SUCCESS),
         Some(step) => {
-            println!("to repeat: {}", step.command_line());
+            println!("to repeat: {}{}", tools.environment_prefix(), step.command_line());
             Ok(ExitCode::FAILURE)
         }
     }

@@ -54,6 +54,17 @@ impl Tools {
         variables
     }
 
+    /// What stands before a command that people repeat in a shell: nothing, unless something was
+    /// unpacked.
+    pub(crate) fn environment_prefix(&self) -> String {
+        if !self.root.is_dir() {
+            return String::new();
+        }
+        let variables = self.variables().into_iter();
+        let words = variables.map(|(name, value)| format!("{name}='{}' ", value.to_string_lossy()));
+        words.collect()
+    }
+
     /// The first file of this name on the search path. An ordinary user's `PATH` often lacks the
     /// `sbin` directories, so they are looked into as well.
     pub(crate) fn find_program(&self, name: &str) -> Option<PathBuf> {

@@ -2,6 +2,8 @@
 
 use std::env;
 use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::LabError;
@@ -27,9 +29,23 @@ pub fn program(name: &str) -> Result<PathBuf, LabError> {
 /// The path that does not exist.
 pub fn shared_data(folder: &str) -> Result<PathBuf, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let workspace = package.parent().unwrap_or(package);
-    let path = workspace.join("../shared/data").join(folder);
+    let beside_workspace = package.ancestors().nth(2).unwrap_or(package);
+    let path = beside_workspace.join("shared/data").join(folder);
     if path.is_dir() { Ok(path) } else { Err(format!("there is no {}", path.display())) }
+}
+
+/// Names the file to which a runner of tests wants lines about skipped ones appended.
+pub const SKIPPED_LIST: &str = "TIDEGATE_SKIPPED_LIST";
+
+/// Past the test harness, which shows nothing of what a passing test prints, and to the runner's
+/// list.
+fn say_skipped(line: &str) {
+    // A line that cannot be written cannot be told of either.
+    let _ = io::stderr().write_all(line.as_bytes());
+    if let Some(list) = env::var_os(SKIPPED_LIST) {
+        let list = OpenOptions::new().create(true).append(true).open(list);
+        let _ = list.and_then(|mut list| list.write_all(line.as_bytes()));
+    }
 }
 
 /// The value that `test` needs; without it `None` and one line that says what is skipped. Where
@@ -44,7 +60,7 @@ pub fn or_skip<T, E: Display>(test: &str, needed: Result<T, E>) -> Option<T> {
             let error = error.to_string().replace('\n', ";");
             let ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
             assert!(!ci, "{test}: {error}");
-            eprintln!("skipped: {test}: {error}");
+            say_skipped(&format!("skipped: {test}: {error}\n"));
             None
         }
     }
