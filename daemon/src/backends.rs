@@ -37,7 +37,7 @@ pub struct Backends {
     events: mpsc::Receiver<BackendEvent>,
     /// Where answers go that are known at once.
     answers: mpsc::Sender<BackendEvent>,
-    uses_kernel: bool,
+    ids: Vec<BackendId>,
 }
 
 impl Backends {
@@ -60,15 +60,14 @@ impl Backends {
         })?;
         let mut all = tidegate_adapters::Backends::new();
         all.add(Box::new(SpeakerBackend::new(speaker.clone(), news, answers.clone())));
-        let uses_kernel = policy
-            .responses
-            .iter()
-            .any(|response| matches!(response.action, ResponseAction::Local(_)));
-        if uses_kernel {
+        let mut ids: Vec<_> =
+            policy.peers.iter().map(|peer| BackendId::Peer(peer.name.clone())).collect();
+        if policy.responses.iter().any(|it| matches!(it.action, ResponseAction::Local(_))) {
+            ids.push(BackendId::Kernel);
             let kernel = KernelBackend::start(answers.clone()).map_err(StartError::Kernel)?;
             all.add(Box::new(kernel));
         }
-        Ok(Self { all, speaker, events, answers, uses_kernel })
+        Ok(Self { all, speaker, events, answers, ids })
     }
 
     /// Hands `command` over without waiting. The answer is an event.
@@ -80,12 +79,17 @@ impl Backends {
         }
     }
 
-    /// Asks the kernel what it holds of ours: somebody may have deleted a rule by hand. What a
-    /// peer holds, BGP does not tell.
-    pub fn observe(&self) {
-        if self.uses_kernel {
-            self.all.observe(&BackendId::Kernel);
+    /// Asks every backend what it holds of ours: somebody may have deleted a rule by hand. Of a
+    /// peer that is what the speaker keeps for it; what it really holds, BGP does not tell.
+    pub fn observe_all(&self) {
+        for backend in &self.ids {
+            self.all.observe(backend);
         }
+    }
+
+    /// Asks one backend.
+    pub fn observe(&self, backend: &BackendId) {
+        self.all.observe(backend);
     }
 
     /// The next news. Never ends.

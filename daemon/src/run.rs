@@ -21,7 +21,7 @@ use serde_json::json;
 use tidegate_adapters::BackendEvent;
 use tidegate_detector::capture::live::LiveCapture;
 use tidegate_detector::{Meter, TrafficSummary};
-use tidegate_model::Timestamp;
+use tidegate_model::{BackendState, Timestamp};
 use tidegate_policy::Policy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -208,7 +208,7 @@ impl Control {
                         return;
                     }
                 },
-                _ = observation.tick() => self.backends.observe(),
+                _ = observation.tick() => self.backends.observe_all(),
                 () = tokio::time::sleep(wait) => self.handle(EngineInput::Timeout),
             }
         }
@@ -234,7 +234,12 @@ impl Control {
     fn take(&mut self, event: BackendEvent) {
         let input = match event {
             BackendEvent::Outcome(outcome) => EngineInput::Outcome(outcome),
-            BackendEvent::State { backend, state } => EngineInput::Backend(backend, state),
+            BackendEvent::State { backend, state } => {
+                if state == BackendState::Up {
+                    self.backends.observe(&backend);
+                }
+                EngineInput::Backend(backend, state)
+            }
             BackendEvent::Observed { backend, held } => {
                 let held = held.into_iter().map(|held| held.nlri).collect();
                 EngineInput::Observed(backend, held)
