@@ -20,25 +20,29 @@ pub(crate) fn run_lab(
 ) -> Result<ExitCode, Failure> {
     build(tools)?;
     let program = tools.target.join("release/tidegate-lab");
-    let mut command = if may_make_namespaces() {
-        tools.command(&program)
-    } else {
-        eprintln!(
-            "this kernel gives an ordinary user no network namespaces; the laboratory runs through sudo"
-        );
-        let mut command = tools.command("sudo");
-        command.arg("env").args(tools.variables().into_iter().map(|(name, value)| {
-            let mut assignment = OsString::from(name);
-            assignment.push("=");
-            assignment.push(value);
-            assignment
-        }));
-        command.arg(&program);
-        command
+    let sudo = if may_make_namespaces() { None } else { tools.find_program("sudo") };
+    let mut command = match sudo {
+        None => tools.command(&program),
+        Some(sudo) => {
+            eprintln!(
+                "an ordinary user gets no network namespaces here; the laboratory runs through sudo"
+            );
+            let mut command = tools.command(sudo);
+            // sudo does not pass the environment on.
+            command.arg("env").args(tools.variables().into_iter().map(|(name, value)| {
+                let mut assignment = OsString::from(name);
+                assignment.push("=");
+                assignment.push(value);
+                assignment
+            }));
+            command.arg(&program);
+            command
+        }
     };
     // From here on signals and the exit code are the laboratory's own.
     let error = command.arg(subcommand).args(arguments).exec();
-    Err(Failure::new(format!("cannot run {}: {error}", program.display())))
+    let program = command.get_program().to_string_lossy().into_owned();
+    Err(Failure::new(format!("cannot run {program}: {error}")))
 }
 
 /// The cargo that runs this.
@@ -65,8 +69,8 @@ fn build(tools: &Tools) -> Result<(), Failure> {
 }
 
 /// Whether this user can make network namespaces without help: root can, others through a user
-/// namespace if kernel and distribution allow it. Without the probe's program nothing is known, and
-/// the laboratory itself reports what it is denied.
+/// namespace if kernel and distribution allow it. Without the probe's program nothing is known. The
+/// laboratory itself reports what it is denied.
 fn may_make_namespaces() -> bool {
     if fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0) {
         return true;
