@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use rustbgpd_wire::constants::attr_type::{MP_REACH_NLRI, MP_UNREACH_NLRI};
 use rustbgpd_wire::notification::update_subcode;
-use rustbgpd_wire::validate::validate_update_attributes;
+use rustbgpd_wire::validate::{UpdateError, validate_update_attributes};
 use rustbgpd_wire::{
     DecodeError, ErrorDisposition, NotificationCode, NotificationMessage, PathAttribute,
     UpdateDecodeError, UpdateMessage,
@@ -47,9 +47,10 @@ pub(crate) fn judge(update: &UpdateMessage, four_octet_as: bool, internal: bool)
     let mut subcode = update_subcode::MALFORMED_ATTRIBUTE_LIST;
     let mut data = Vec::new();
     if let Err(error) = validate_update_attributes(attributes, announced > 0, body, !internal)
-        && worst < Some(error.disposition)
+        && let disposition = disposition(&error)
+        && worst < Some(disposition)
     {
-        worst = Some(error.disposition);
+        worst = Some(disposition);
         subcode = error.subcode;
         data = error.data;
     }
@@ -62,6 +63,15 @@ pub(crate) fn judge(update: &UpdateMessage, four_octet_as: bool, internal: bool)
             let code = NotificationCode::UpdateMessage;
             Verdict::Reset(NotificationMessage::new(code, subcode, Bytes::from(data)))
         }
+    }
+}
+
+/// What `error` leads to. An unknown attribute that claims to be well-known resets the session
+/// (RFC 4271 §6.3): RFC 7606 has no other answer to it.
+fn disposition(error: &UpdateError) -> ErrorDisposition {
+    match error.subcode {
+        update_subcode::UNRECOGNIZED_WELLKNOWN => ErrorDisposition::SessionReset,
+        _ => error.disposition,
     }
 }
 

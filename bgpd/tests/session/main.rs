@@ -5,6 +5,8 @@
 
 mod bench;
 mod malformed;
+#[path = "../support/octets.rs"]
+mod octets;
 mod options;
 mod pair;
 mod quarantine;

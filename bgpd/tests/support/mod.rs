@@ -1,5 +1,7 @@
 //! Routes that the tests announce.
 
+#![allow(dead_code, reason = "no test uses all of them")]
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
