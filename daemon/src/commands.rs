@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
-use tidegate_detector::capture::live::{LiveCapture, LiveOptions};
+use tidegate_detector::capture::live::LiveCapture;
 use tidegate_policy::Report;
 
 use crate::backends::Backends;
@@ -151,13 +151,8 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     start_logging();
     let (config, policy) = config::load(&arguments.config)?;
     let policy = Arc::new(policy);
-    let options = LiveOptions {
-        interface: arguments.interface.clone().or(config.capture.interface.clone()),
-        filter: config.capture.filter.clone(),
-        snap_length: config.capture.snap_length,
-        buffer: config.capture.buffer,
-        promiscuous: config.capture.promiscuous,
-    };
+    let mut options = config.capture.clone();
+    options.interface = arguments.interface.clone().or(options.interface);
     let capture =
         LiveCapture::open(&options).map_err(|error| Failure::BadInput(error.to_string()))?;
     let clock = Clock::start();

@@ -5,18 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tidegate_detector::capture::live::LiveOptions;
 use tidegate_policy::text::{Collector, Document, Source, Table};
 use tidegate_policy::{ConnectMode, Diagnostic, Policy, Report};
 
 /// Largest configuration file that is read, in bytes.
 const MAX_FILE_SIZE: u64 = 1 << 20;
-
-/// Capture buffer if none is configured, in bytes: half a second of 64-byte packets at 1 Mpps.
-const DEFAULT_BUFFER: u32 = 64 << 20;
-
-/// Bytes of each frame that are captured if nothing else is configured: every header that the
-/// detector reads, with VLAN tags, MPLS labels and IPv6 extension headers.
-const DEFAULT_SNAP_LENGTH: u32 = 192;
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,36 +18,9 @@ pub struct Config {
     /// The policy directory; a relative path is taken from the directory of the file.
     pub policy: PathBuf,
     /// What to capture.
-    pub capture: Capture,
+    pub capture: LiveOptions,
     /// Addresses on which the speaker waits for peers.
     pub listen: BTreeSet<SocketAddr>,
-}
-
-/// The `[capture]` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capture {
-    /// The interface; `None` takes the one with the default route.
-    pub interface: Option<String>,
-    /// A libpcap filter; packets outside it are not seen at all.
-    pub filter: Option<String>,
-    /// Bytes of each frame that are looked at.
-    pub snap_length: u32,
-    /// Size of the kernel's ring, in bytes.
-    pub buffer: u32,
-    /// Whether frames to other stations are taken too, as a mirror port needs.
-    pub promiscuous: bool,
-}
-
-impl Default for Capture {
-    fn default() -> Self {
-        Self {
-            interface: None,
-            filter: None,
-            snap_length: DEFAULT_SNAP_LENGTH,
-            buffer: DEFAULT_BUFFER,
-            promiscuous: true,
-        }
-    }
 }
 
 /// Reads and checks the configuration file and the policy that it names.
@@ -127,7 +94,7 @@ fn resolve_policy(root: &Table<'_>, path: &Path) -> Option<PathBuf> {
 fn resolve(root: &Table<'_>, policy: Option<PathBuf>) -> Option<Config> {
     let capture = root
         .optional("capture", "{ interface = \"eth0\" }")
-        .map_or_else(|| Some(Capture::default()), |value| resolve_capture(&value.table()?));
+        .map_or_else(|| Some(LiveOptions::default()), |value| resolve_capture(&value.table()?));
     let listen = root
         .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
         .map_or_else(|| Some(BTreeSet::new()), |value| resolve_listen(&value.table()?));
@@ -135,8 +102,8 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>) -> Option<Config> {
     Some(Config { policy: policy?, capture: capture?, listen: listen? })
 }
 
-fn resolve_capture(table: &Table<'_>) -> Option<Capture> {
-    let mut capture = Capture::default();
+fn resolve_capture(table: &Table<'_>) -> Option<LiveOptions> {
+    let mut capture = LiveOptions::default();
     let mut clean = true;
     if let Some(value) = table.optional("interface", "\"eth0\"") {
         capture.interface = value.string().map(ToOwned::to_owned);
@@ -209,7 +176,7 @@ mod tests {
     fn the_policy_alone_is_enough() {
         let config = resolve_text("policy = \"policy\"").unwrap();
         assert_eq!(config.policy, Path::new("etc/policy"));
-        assert_eq!(config.capture, Capture::default());
+        assert_eq!(config.capture, LiveOptions::default());
         assert!(config.listen.is_empty());
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tidegate_detector::capture::CaptureError;
-use tidegate_detector::capture::file::CaptureFile;
+use tidegate_detector::capture::file::{CaptureFile, Oddities};
 use tidegate_detector::{Meter, TICK};
 use tidegate_model::{AttackEvent, BackendState, OutcomeKind, Timestamp};
 use tidegate_policy::Policy;
@@ -70,7 +70,7 @@ pub fn replay(
         }
     };
     bar.finish_and_clear();
-    run.finish()?;
+    run.finish(file.oddities())?;
     damage.map_or(Ok(()), |error| Err(error.into()))
 }
 
@@ -169,7 +169,7 @@ impl<W: Write> Run<W> {
     }
 
     /// The capture is over: what is left of the last tick, then everything is withdrawn.
-    fn finish(mut self) -> Result<(), io::Error> {
+    fn finish(mut self, oddities: Oddities) -> Result<(), io::Error> {
         let end = self.tick_end.unwrap_or_default();
         if self.tick_end.is_some() {
             self.tick(end)?;
@@ -178,7 +178,7 @@ impl<W: Write> Run<W> {
         self.carry_out(end, outputs.into())?;
         let outputs = self.engine.handle(end, EngineInput::Shutdown);
         self.carry_out(end, outputs.into())?;
-        self.closing_line(end)?;
+        self.closing_line(end, oddities)?;
         self.printer.flush()
     }
 
@@ -203,9 +203,9 @@ impl<W: Write> Run<W> {
         Ok(())
     }
 
-    fn closing_line(&mut self, end: Timestamp) -> Result<(), io::Error> {
+    fn closing_line(&mut self, end: Timestamp, oddities: Oddities) -> Result<(), io::Error> {
         let tally = &self.tally;
-        let text = format!(
+        let mut text = format!(
             "{} packets ({} malformed, {} not to protected addresses): {} attack{}, {} route{} \
              announced, {} withdrawn",
             tally.packets,
@@ -217,6 +217,15 @@ impl<W: Write> Run<W> {
             if tally.announced == 1 { "" } else { "s" },
             tally.withdrawn,
         );
+        for (count, what) in [
+            (oddities.reordered, "frames older than the one before, taken as of its time"),
+            (oddities.clock_set_back, "times the capture's clock was set back"),
+            (oddities.unreadable, "frames of a link type that cannot be read"),
+        ] {
+            if count > 0 {
+                text += &format!("; {count} {what}");
+            }
+        }
         let fields = fields(json!({
             "packets": tally.packets,
             "malformed": tally.malformed,
@@ -224,6 +233,9 @@ impl<W: Write> Run<W> {
             "attacks": tally.attacks,
             "announced": tally.announced,
             "withdrawn": tally.withdrawn,
+            "reordered": oddities.reordered,
+            "clock_set_back": oddities.clock_set_back,
+            "unreadable": oddities.unreadable,
         }));
         self.printer.note(end, "summary", &text, fields)
     }
