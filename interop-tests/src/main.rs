@@ -21,7 +21,9 @@ enum Command {
     Bench(bench::Arguments),
     Accuracy(accuracy::Arguments),
     #[command(hide = true)]
-    BenchReaction(bench::ReactionArguments),
+    BenchInside(bench::InsideArguments),
+    #[command(hide = true)]
+    BenchFeed(bench::FeedArguments),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Accuracy(arguments) => accuracy::run(&arguments),
-        Command::BenchReaction(arguments) => bench::run_reaction(&arguments),
+        Command::BenchInside(arguments) => bench::run_inside(&arguments),
+        Command::BenchFeed(arguments) => bench::run_feed(&arguments),
     }
 }

@@ -3,7 +3,9 @@
 //! Each figure stands beside a reference measured in the same run, because absolute figures say
 //! more about the machine than about the program.
 
+mod announce;
 mod offline;
+mod peer;
 mod reaction;
 pub(crate) mod table;
 
@@ -12,14 +14,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::lab::LabError;
+use crate::lab::{Lab, LabError, require};
 use crate::traffic::transmit::TransmitError;
 
-/// Measures throughput and reaction time.
+/// Measures throughput, reaction time and announcing.
 ///
 /// Throughput: a generated capture through the whole pipeline, beside a loop that only counts its
 /// packets with libpcap. Reaction time: a live flood on a virtual link, from its first packet to
-/// the UPDATE at the other end of a BGP session.
+/// the UPDATE at the other end of a BGP session. Announcing: one route and ten thousand, from the call
+/// to the last UPDATE at a receiver that only reads, beside BIRD and ExaBGP.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Packets in the generated capture.
@@ -35,9 +38,9 @@ pub struct Arguments {
     offline_only: bool,
 }
 
-/// Arguments of the half of the benchmark that runs in a network namespace.
+/// Arguments of the part that runs in a network namespace of its own.
 #[derive(Debug, clap::Args)]
-pub struct ReactionArguments {
+pub struct InsideArguments {
     /// Floods to measure.
     #[arg(long)]
     runs: u16,
@@ -45,6 +48,13 @@ pub struct ReactionArguments {
     /// Folder for configuration and logs.
     #[arg(long)]
     directory: PathBuf,
+}
+
+/// Arguments of the process that feeds ExaBGP.
+#[derive(Debug, clap::Args)]
+pub struct FeedArguments {
+    /// Socket to read from.
+    socket: PathBuf,
 }
 
 /// Why a benchmark could not be run.
@@ -76,10 +86,17 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     conclude(measure(arguments))
 }
 
-/// Runs the half that needs a network namespace of its own.
+/// Runs the part that needs a network namespace of its own.
 #[must_use]
-pub fn run_reaction(arguments: &ReactionArguments) -> ExitCode {
-    conclude(reaction::measure(arguments.runs, &arguments.directory))
+pub fn run_inside(arguments: &InsideArguments) -> ExitCode {
+    let InsideArguments { runs, directory } = arguments;
+    conclude(reaction::measure(*runs, directory).and_then(|()| announce::measure(directory)))
+}
+
+/// Copies a socket to standard output, for ExaBGP to read.
+#[must_use]
+pub fn run_feed(arguments: &FeedArguments) -> ExitCode {
+    conclude(announce::feed(&arguments.socket))
 }
 
 fn conclude(done: Result<(), BenchError>) -> ExitCode {
@@ -98,7 +115,31 @@ fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     if arguments.offline_only {
         return Ok(());
     }
-    reaction::measure_in_namespace(arguments.runs)
+    let lab = Lab::new()?;
+    let namespace = lab.namespace("bench")?;
+    let program = std::env::current_exe().map_err(system("find this program"))?;
+    let mut command = namespace.command(program);
+    command.arg("bench-inside").arg("--runs").arg(arguments.runs.to_string());
+    command.arg("--directory").arg(lab.directory());
+    let status = command.status().map_err(system("start the measurement"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(BenchError::Unexpected(format!("the measurement in the namespace ended: {status}")))
+    }
+}
+
+/// Runs `ip` in the namespace of this process.
+fn run_ip<const N: usize>(arguments: [&str; N]) -> Result<(), BenchError> {
+    let status = std::process::Command::new(require::program("ip")?)
+        .args(arguments)
+        .status()
+        .map_err(system("run ip"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(BenchError::Unexpected(format!("ip {} ended: {status}", arguments.join(" "))))
+    }
 }
 
 /// Writes `policy` as the only file of a policy directory below `directory`.

@@ -5,21 +5,20 @@
 //! clock sees both the first packet leave and the UPDATE arrive.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_bgpd::convert::decode_update;
 use tidegate_model::{AttackVector, Nlri, Prefix, Reflector};
 
+use super::peer::{Arrival, Peer};
 use super::table::{milliseconds, percentile};
 use super::{BenchError, system, write_policy};
-use crate::lab::Lab;
 use crate::traffic::transmit::Transmitter;
 use crate::traffic::{Scenario, Stream};
 
@@ -63,32 +62,15 @@ as = 65001
 max-routes = 5000
 "#;
 
-/// Makes a namespace and measures in it.
-pub(super) fn measure_in_namespace(runs: u16) -> Result<(), BenchError> {
-    let lab = Lab::new()?;
-    let namespace = lab.namespace("bench")?;
-    namespace.run("ip", ["link", "add", "send0", "type", "veth", "peer", "name", "watch0"])?;
-    for interface in ["send0", "watch0"] {
-        namespace.run("ip", ["link", "set", interface, "up"])?;
-    }
-    let program = std::env::current_exe().map_err(system("find this program"))?;
-    let mut command = namespace.command(program);
-    command.arg("bench-reaction").arg("--runs").arg(runs.to_string());
-    command.arg("--directory").arg(lab.directory());
-    let status = command.status().map_err(system("start the measurement"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(BenchError::Unexpected(format!("the measurement of the reaction time ended: {status}")))
-    }
-}
-
-/// Measures, inside the namespace.
+/// Makes the virtual link and measures.
 pub(super) fn measure(runs: u16, directory: &Path) -> Result<(), BenchError> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).map_err(system("listen"))?;
+    super::run_ip(["link", "add", "send0", "type", "veth", "peer", "name", "watch0"])?;
+    for interface in ["send0", "watch0"] {
+        super::run_ip(["link", "set", interface, "up"])?;
+    }
+    let peer = Peer::listen((Ipv4Addr::LOCALHOST, PORT).into())?;
     let mut daemon = start_daemon(directory)?;
-    let announcements = accept(&listener)?;
-    let result = measure_all(runs, &announcements);
+    let result = peer.wait_until_established().and_then(|()| measure_all(runs, &peer.updates));
     // It is ended by force: a planned stop is not what is measured here.
     let _ = daemon.kill();
     let _ = daemon.wait();
@@ -117,62 +99,6 @@ fn daemon_program() -> Result<PathBuf, BenchError> {
     Ok(own.with_file_name("tidegate"))
 }
 
-/// Waits for the daemon's session and hands over what it announces, each with its arrival.
-fn accept(listener: &TcpListener) -> Result<Receiver<(Instant, Prefix)>, BenchError> {
-    let (stream, _) = listener.accept().map_err(system("accept the session"))?;
-    stream.set_nodelay(true).map_err(system("set TCP_NODELAY"))?;
-    let (announced, announcements) = channel();
-    let (established, ready) = channel();
-    thread::spawn(move || {
-        // The end of the session ends the thread; whoever waits for it sees the channel close.
-        let _ = serve_peer(stream, &announced, &established);
-    });
-    ready
-        .recv_timeout(Duration::from_secs(10))
-        .map_err(|_| BenchError::Unexpected("the session did not come up".to_owned()))?;
-    Ok(announcements)
-}
-
-/// The least that a BGP peer must say: an OPEN, and a KEEPALIVE for each one that it gets.
-fn serve_peer(
-    mut stream: TcpStream,
-    announced: &Sender<(Instant, Prefix)>,
-    established: &Sender<()>,
-) -> std::io::Result<()> {
-    const KEEPALIVE: [u8; 3] = [0, 19, 4];
-    // Version 4, AS 65001, hold time 90 s, identifier 192.0.2.1, capabilities: IPv4 unicast, IPv4
-    // FlowSpec, 4-octet AS.
-    const OPEN: [u8; 33] = [
-        0, 49, 1, 4, 0xfd, 0xe9, 0, 90, 192, 0, 2, 1, 20, 2, 18, 1, 4, 0, 1, 0, 1, 1, 4, 0, 1, 0,
-        133, 65, 4, 0, 0, 0xfd, 0xe9,
-    ];
-    let marker = [0xff; 16];
-    stream.write_all(&[&marker[..], &OPEN].concat())?;
-    loop {
-        let mut header = [0; 19];
-        stream.read_exact(&mut header)?;
-        let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
-        let mut message = header.to_vec();
-        message.resize(length.max(19), 0);
-        stream.read_exact(&mut message[19..])?;
-        let arrival = Instant::now();
-        match header[18] {
-            1 => stream.write_all(&[&marker[..], &KEEPALIVE].concat())?,
-            2 => {
-                for prefix in destinations(&message) {
-                    // A receiver that is gone has measured enough.
-                    let _ = announced.send((arrival, prefix));
-                }
-            }
-            4 => {
-                stream.write_all(&[&marker[..], &KEEPALIVE].concat())?;
-                let _ = established.send(());
-            }
-            _ => return Ok(()),
-        }
-    }
-}
-
 /// The destinations that an UPDATE announces something for.
 fn destinations(message: &[u8]) -> Vec<Prefix> {
     decode_update(message)
@@ -180,7 +106,7 @@ fn destinations(message: &[u8]) -> Vec<Prefix> {
         .unwrap_or_default()
 }
 
-fn measure_all(runs: u16, announcements: &Receiver<(Instant, Prefix)>) -> Result<(), BenchError> {
+fn measure_all(runs: u16, updates: &Receiver<Arrival>) -> Result<(), BenchError> {
     let transmitter = Transmitter::open("send0")?;
     println!("Live, first attack packet to UPDATE at the peer, {runs} floods each");
     println!("  {:<20} {:>10} {:>10} {:>10} {:>10}", "", "rate", "min", "median", "p99");
@@ -191,7 +117,7 @@ fn measure_all(runs: u16, announcements: &Receiver<(Instant, Prefix)>) -> Result
             let mut times = Vec::new();
             for host in hosts.by_ref().take(runs.into()) {
                 let target = Prefix::host(Ipv4Addr::from(host).into());
-                times.push(measure_one(vector, excess, target, &transmitter, announcements)?);
+                times.push(measure_one(vector, excess, target, &transmitter, updates)?);
             }
             times.sort_unstable();
             println!(
@@ -211,7 +137,7 @@ fn measure_one(
     excess: u64,
     target: Prefix,
     transmitter: &Transmitter,
-    announcements: &Receiver<(Instant, Prefix)>,
+    updates: &Receiver<Arrival>,
 ) -> Result<Duration, BenchError> {
     let stream =
         Stream::attack(vector, target).rate(THRESHOLD * excess).during(Duration::ZERO, DEADLINE);
@@ -223,7 +149,7 @@ fn measure_one(
             let begin = Instant::now();
             transmitter.send(&mut packets, &stop).map(|_| begin)
         });
-        let arrival = wait_for(target, announcements);
+        let arrival = wait_for(target, updates);
         stop.store(true, Ordering::Relaxed);
         let begin = sending
             .join()
@@ -233,15 +159,14 @@ fn measure_one(
 }
 
 /// When the first announcement for `target` arrived. Those for other hosts are late.
-fn wait_for(
-    target: Prefix,
-    announcements: &Receiver<(Instant, Prefix)>,
-) -> Result<Instant, BenchError> {
+fn wait_for(target: Prefix, updates: &Receiver<Arrival>) -> Result<Instant, BenchError> {
     let begin = Instant::now();
     loop {
         let left = DEADLINE.saturating_sub(begin.elapsed());
-        match announcements.recv_timeout(left) {
-            Ok((arrival, prefix)) if prefix == target && arrival >= begin => return Ok(arrival),
+        match updates.recv_timeout(left) {
+            Ok((arrival, message)) if destinations(&message).contains(&target) => {
+                return Ok(arrival);
+            }
             Ok(_) => {}
             Err(_) => {
                 let message = format!("no announcement for {target} within {DEADLINE:?}");
