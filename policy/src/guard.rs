@@ -4,9 +4,9 @@
 //! egress gate judge again with code of their own, so that one mistake cannot pass all three.
 //!
 //! A route may divert only what is owned, only as narrowly as its kind demands, and nothing that is
-//! protected. A FlowSpec rule must also be one that can match a packet (RFC 8955 §4.2.2), and one
-//! that the receivers in use survive: beyond 239 octets of NLRI GoBGP corrupts it, beyond five
-//! values in a component FRR resets the session.
+//! protected. A FlowSpec rule must also be one that can match a packet (RFC 8955 §4.2.2), and no
+//! longer than 239 octets of NLRI, beyond which GoBGP corrupts it. What else a receiver needs is in
+//! its [profile](crate::profile).
 
 use std::net::IpAddr;
 
@@ -21,8 +21,10 @@ pub const SHORTEST_FLOWSPEC_V4: u8 = 24;
 pub const SHORTEST_FLOWSPEC_V6: u8 = 48;
 /// Most octets of an encoded FlowSpec rule: all that a one-octet length can say (RFC 8955 §4.1).
 pub const MAX_NLRI_OCTETS: usize = 239;
-/// Most values in one component of a FlowSpec rule.
-pub const MAX_VALUES: usize = 5;
+/// Most values in one component of a FlowSpec rule: a longer list tells nothing apart.
+pub const MAX_VALUES: usize = 20;
+/// A rule that names more protocols than this names none.
+const MAX_PROTOCOLS: usize = 5;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -139,8 +141,8 @@ pub enum Refusal {
     },
     /// More values than receivers take.
     #[error(
-        "`{component}` has {count} values; more than {MAX_VALUES} make FRR reset the session; \
-         split the rule"
+        "`{component}` has {count} values; more than {MAX_VALUES} tell no attack from other \
+         traffic; name a range, or fewer"
     )]
     TooManyValues {
         /// The component.
@@ -438,7 +440,7 @@ fn judge_protocols(rule: &FlowSpecRule) -> Result<(), Refusal> {
     };
     let protocols = protocols.unwrap_or_default();
     // A range over most protocols names none; it does not count as narrowing either.
-    let named = if protocols.len() <= MAX_VALUES { protocols.as_slice() } else { &[] };
+    let named = if protocols.len() <= MAX_PROTOCOLS { protocols.as_slice() } else { &[] };
     if let Some(protocol) = named.iter().find(foreign) {
         return Err(Refusal::ForeignProtocol { protocol: *protocol, family });
     }
@@ -478,6 +480,13 @@ pub(crate) struct Bounds {
     high: u64,
     /// Smallest value that a packet of the family carries.
     carried: u64,
+}
+
+impl Bounds {
+    /// Largest value, written or carried.
+    pub(crate) const fn high(self) -> u64 {
+        self.high
+    }
 }
 
 /// The test values of a numeric component and their bounds.
@@ -569,7 +578,7 @@ fn bit_patterns(
 fn narrows(component: &FlowSpecComponent, family: AddressFamily) -> bool {
     if let FlowSpecComponent::IpProtocol(numeric) = component {
         // A range over most protocols names none.
-        return matched_protocols(numeric).len() <= MAX_VALUES;
+        return matched_protocols(numeric).len() <= MAX_PROTOCOLS;
     }
     if let Some((numeric, bounds)) = numeric_part(component, family) {
         return points(numeric, bounds).any(|value| !numeric.matches(value));

@@ -10,6 +10,7 @@
 pub mod guard;
 pub mod planner;
 mod policy;
+pub mod profile;
 mod report;
 mod resolve;
 pub mod rule;
@@ -21,5 +22,6 @@ pub use policy::{
     Response, ResponseAction, RtbhProfile, SeverityScale, SpeakerIdentity, UnknownName,
     default_thresholds,
 };
+pub use profile::{ConfinedBy, FlowSpecProfile, Profile, Sessions, Widen};
 pub use report::{Diagnostic, MAX_DIAGNOSTICS, Report, TerminalReport};
 pub use resolve::{MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, PolicyFile, load, resolve};

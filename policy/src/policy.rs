@@ -11,6 +11,8 @@ use tidegate_model::{
     Metric, OwnedSpace, PacketsPerSecond, Prefix, Severity, Thresholds,
 };
 
+use crate::profile::{ConfinedBy, FlowSpecProfile, Lengths, Widen};
+
 /// Name of the group that holds every owned address that no other group claims.
 pub const DEFAULT_GROUP: &str = "default";
 
@@ -170,6 +172,8 @@ pub struct Response {
     /// Names of the peers that carry it, each with a family that the action can use; empty for
     /// [`ResponseAction::Observe`] and [`ResponseAction::Local`], never empty for the others.
     pub peers: Vec<String>,
+    /// Whether a peer that cannot take a rule may be given a wider one.
+    pub widen: Widen,
     /// A mitigation stays at least this long.
     pub min_lifetime: Duration,
     /// A mitigation goes after this long, whatever the attack does. At least `min_lifetime`.
@@ -328,8 +332,14 @@ pub struct Peer {
     pub communities: BTreeSet<Community>,
     /// Added to every route.
     pub large_communities: BTreeSet<LargeCommunity>,
+    /// Name of the profile that says what is not written of the peer itself.
+    pub profile: String,
+    /// Who keeps our routes from spreading beyond the peer.
+    pub confined_by: ConfinedBy,
     /// How this peer wants to be told of a blackhole.
     pub rtbh: RtbhProfile,
+    /// Which FlowSpec rules it accepts and carries out.
+    pub flowspec: FlowSpecProfile,
     /// No more than this many routes are ever announced at once.
     pub max_routes: u32,
 }
@@ -360,6 +370,10 @@ pub struct RtbhProfile {
     pub next_hop_v4: Ipv4Addr,
     /// Next hop of IPv6 blackholes.
     pub next_hop_v6: Ipv6Addr,
+    /// Lengths of IPv4 prefixes that it accepts as blackholes.
+    pub lengths_v4: Lengths,
+    /// The same for IPv6.
+    pub lengths_v6: Lengths,
 }
 
 impl Default for RtbhProfile {
@@ -371,6 +385,8 @@ impl Default for RtbhProfile {
             large_communities: BTreeSet::new(),
             next_hop_v4: Ipv4Addr::new(192, 0, 2, 1),
             next_hop_v6: Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1),
+            lengths_v4: Lengths { shortest: 32, longest: 32 },
+            lengths_v6: Lengths { shortest: 128, longest: 128 },
         }
     }
 }
@@ -381,6 +397,12 @@ impl Default for RtbhProfile {
 pub struct UnknownName {
     text: String,
     what: &'static str,
+}
+
+impl UnknownName {
+    pub(crate) fn new(text: &str, what: &'static str) -> Self {
+        Self { text: text.to_owned(), what }
+    }
 }
 
 macro_rules! named {
@@ -407,15 +429,17 @@ macro_rules! named {
         }
 
         impl FromStr for $name {
-            type Err = UnknownName;
+            type Err = $crate::policy::UnknownName;
 
-            fn from_str(text: &str) -> Result<Self, UnknownName> {
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
                 let found = Self::ALL.iter().copied().find(|value| value.name() == text);
-                found.ok_or_else(|| UnknownName { text: text.to_owned(), what: $what })
+                found.ok_or_else(|| $crate::policy::UnknownName::new(text, $what))
             }
         }
     };
 }
+
+pub(crate) use named;
 
 named! {
     /// Who opens the TCP connection of a session.

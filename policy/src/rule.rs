@@ -6,7 +6,7 @@
 //! | vector | matched by |
 //! |---|---|
 //! | amplification | UDP, source ports, packet length |
-//! | SYN flood | TCP, SYN without ACK, up to five destination ports, packet length |
+//! | SYN flood | TCP, SYN without ACK, up to [`FEW_PORTS`] destination ports, packet length |
 //! | SYN-ACK reflection | TCP, SYN with ACK, source ports, packet length |
 //! | other TCP | TCP, flags, ports, packet length; never TCP alone |
 //! | UDP flood | UDP, ports, packet length |
@@ -15,7 +15,8 @@
 //! | another protocol | its number, packet length |
 //!
 //! An attack that comes as fragments gets a second rule for all fragments but the first: those have
-//! no ports to match. Ports beyond [`MAX_VALUES`] are spread over several rules.
+//! no ports to match. How many ports a rule may have at one receiver is in its
+//! [profile](crate::profile), which spreads them over several if need be.
 
 use std::collections::BTreeSet;
 
@@ -31,8 +32,8 @@ pub const MIN_SHARE: f64 = 0.1;
 /// Rules that together match a smaller share of the attack's packets are not worth installing:
 /// the target would stay down and a stronger response would not be tried.
 pub const MIN_COVERED: f64 = 0.5;
-/// Most rules that one port list is spread over. A longer list is no concentration.
-pub const MAX_SPLIT: usize = 4;
+/// Ports beside what tells the attack already are matched if they are no more than this.
+pub const FEW_PORTS: usize = 5;
 /// Most rules for one attack. The vectors with the smallest shares go without.
 pub const MAX_RULES: usize = 8;
 
@@ -213,14 +214,14 @@ fn syn_flood(signature: &Signature) -> Vec<Components> {
     let flags = with_flags(signature.tcp_flags, TcpFlags { set: SYN, clear: ACK });
     let ports = signature.destination_ports.as_slice();
     // Connection requests are told apart by their flags: many ports need not be listed.
-    let ports = if ports.len() <= MAX_VALUES { ports } else { &[] };
-    split(&[protocol_is(TCP), flags], ports, FlowSpecComponent::DestinationPort)
+    let ports = if ports.len() <= FEW_PORTS { ports } else { &[] };
+    with_ports(&[protocol_is(TCP), flags], ports, FlowSpecComponent::DestinationPort)
 }
 
 fn syn_ack_reflection(signature: &Signature) -> Vec<Components> {
     let flags = with_flags(signature.tcp_flags, TcpFlags { set: SYN | ACK, clear: 0 });
     let fixed = [protocol_is(TCP), flags];
-    split(&fixed, &signature.source_ports, FlowSpecComponent::SourcePort)
+    with_ports(&fixed, &signature.source_ports, FlowSpecComponent::SourcePort)
 }
 
 fn tcp_flood(signature: &Signature) -> Vec<Components> {
@@ -231,9 +232,11 @@ fn tcp_flood(signature: &Signature) -> Vec<Components> {
 
 /// The service's port is what makes it an answer: without it the rule would cut all UDP.
 fn amplification(signature: &Signature) -> Vec<Components> {
-    let most = signature.source_ports.len().min(MAX_SPLIT * MAX_VALUES);
+    let most = signature.source_ports.len().min(MAX_VALUES);
     match signature.source_ports.get(..most) {
-        Some(ports @ [_, ..]) => split(&[protocol_is(UDP)], ports, FlowSpecComponent::SourcePort),
+        Some(ports @ [_, ..]) => {
+            with_ports(&[protocol_is(UDP)], ports, FlowSpecComponent::SourcePort)
+        }
         _ => Vec::new(),
     }
 }
@@ -253,28 +256,22 @@ fn fragment_flood(protocol: Option<u8>) -> Components {
     protocol.into_iter().chain(fragment).collect()
 }
 
-/// Destination ports, spread over rules if need be, and the source ports if they are few.
+/// Destination ports, and the source ports if they are few.
 fn port_flood(mut fixed: Components, signature: &Signature) -> Vec<Components> {
-    if signature.source_ports.len() <= MAX_VALUES {
+    if signature.source_ports.len() <= FEW_PORTS {
         fixed.extend(port_match(&signature.source_ports).map(FlowSpecComponent::SourcePort));
     }
-    split(&fixed, &signature.destination_ports, FlowSpecComponent::DestinationPort)
+    with_ports(&fixed, &signature.destination_ports, FlowSpecComponent::DestinationPort)
 }
 
-/// One rule for each [`MAX_VALUES`] ports; one without ports if there are none or too many.
-fn split(
+/// One rule, without ports if they are more than [`MAX_VALUES`]: those are no concentration.
+fn with_ports(
     fixed: &[FlowSpecComponent],
     ports: &[u16],
     component: fn(NumericMatch) -> FlowSpecComponent,
 ) -> Vec<Components> {
-    let chunks = ports.chunks(MAX_VALUES);
-    if ports.is_empty() || chunks.len() > MAX_SPLIT {
-        return vec![fixed.to_vec()];
-    }
-    chunks
-        .filter_map(port_match)
-        .map(|ports| fixed.iter().cloned().chain([component(ports)]).collect())
-        .collect()
+    let ports = Some(ports).filter(|ports| ports.len() <= MAX_VALUES).and_then(port_match);
+    vec![fixed.iter().cloned().chain(ports.map(component)).collect()]
 }
 
 /// Sorted, so that the order in which ports were seen makes no other rule.

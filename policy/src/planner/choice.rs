@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidegate_model::{Attack, AttackId, BackendId, MitigationKey, Timestamp};
+use tidegate_model::{Attack, AttackId, BackendId, MitigationKey, Nlri, Timestamp};
 
 use super::breaker::{MAX_NEW_TARGETS, WINDOW};
 use super::decision::{Cause, Refusal};
@@ -151,13 +151,21 @@ impl Planner {
         let backends: BTreeSet<BackendId> = wanted.iter().map(|key| key.backend.clone()).collect();
         let mut total = self.claims.len().saturating_sub(freed.len());
         for backend in backends {
-            let new = wanted.iter().filter(|key| at(&backend, key));
-            let new = new.filter(|key| !self.claims.contains_key(*key)).count();
-            let freed = freed.iter().filter(|key| at(&backend, key)).count();
-            let used = self.claimed_at.get(&backend).copied().unwrap_or(0).saturating_sub(freed);
-            let limit = self.limit(&backend);
+            let new: Vec<&MitigationKey> = wanted
+                .iter()
+                .filter(|key| at(&backend, key) && !self.claims.contains_key(*key))
+                .collect();
+            let freed: Vec<&MitigationKey> = freed.iter().filter(|key| at(&backend, key)).collect();
+            let claimed = self.claimed_at.get(&backend).copied().unwrap_or_default();
+            let used = claimed.routes.saturating_sub(freed.len());
+            let rules_used = claimed.rules.saturating_sub(rules(&freed));
+            let (limit, rule_limit) = self.limits(&backend);
+            let new_rules = rules(&new);
+            let new = new.len();
             let cause = if new > 0 && used + new > limit {
                 Cause::BackendFull { backend: backend.clone(), limit }
+            } else if new_rules > 0 && rules_used + new_rules > rule_limit {
+                Cause::RulesFull { backend: backend.clone(), limit: rule_limit }
             } else if new > 0 && total + new > MAX_MITIGATIONS {
                 Cause::Full { limit: MAX_MITIGATIONS }
             } else {
@@ -165,19 +173,22 @@ impl Planner {
                 continue;
             };
             candidate.routes.retain(|(other, _)| *other != backend);
+            candidate.losses.retain(|(other, _)| *other != backend);
             candidate.missing.push(cause);
         }
         if candidate.routes.is_empty() { Err(candidate.missing) } else { Ok(candidate) }
     }
 
-    /// Four fifths of what the peer takes: beyond, it resets the session and loses all routes.
-    fn limit(&self, backend: &BackendId) -> usize {
+    /// Most routes, and most rules among them. Four fifths of what the peer takes: beyond, it
+    /// resets the session and loses all routes.
+    fn limits(&self, backend: &BackendId) -> (usize, usize) {
         match backend {
-            BackendId::Kernel => MAX_KERNEL_RULES,
+            BackendId::Kernel => (MAX_KERNEL_RULES, MAX_KERNEL_RULES),
             BackendId::Peer(name) => {
-                let most = self.policy.peer(name).map_or(0, |peer| peer.max_routes);
-                let fifths = u64::from(most) * 4 / 5;
-                usize::try_from(fifths.max(u64::from(most.min(1)))).unwrap_or(usize::MAX)
+                let peer = self.policy.peer(name);
+                let routes = peer.map_or(0, |peer| peer.max_routes);
+                let rules = peer.map_or(0, |peer| peer.flowspec.max_rules);
+                (four_fifths(routes), four_fifths(rules))
             }
         }
     }
@@ -210,6 +221,16 @@ impl Planner {
         let (attack, severity) = (tracked.attack.clone(), tracked.severity);
         self.say_idle(&attack, severity, response, refusals);
     }
+}
+
+/// At least one, unless there is nothing.
+fn four_fifths(most: u32) -> usize {
+    let fifths = u64::from(most) * 4 / 5;
+    usize::try_from(fifths.max(u64::from(most.min(1)))).unwrap_or(usize::MAX)
+}
+
+fn rules(keys: &[&MitigationKey]) -> usize {
+    keys.iter().filter(|key| matches!(key.nlri, Nlri::FlowSpec(_))).count()
 }
 
 /// Whether the attack gets through and the rules of `plan` are not what would be made of it now.

@@ -6,6 +6,7 @@ use tidegate_model::{AttackId, BackendId, MitigationKey, Prefix, Severity};
 
 use crate::guard;
 use crate::policy::Family;
+use crate::profile::NotAccepted;
 use crate::rule::NoRule;
 
 /// One decision about one attack.
@@ -63,6 +64,24 @@ pub enum Cause {
         /// The family that is needed.
         family: Family,
     },
+    /// One of its peers cannot be given it.
+    #[error("{backend} {why} (profile `{profile}`)")]
+    Profile {
+        /// The peer.
+        backend: BackendId,
+        /// What describes the peer.
+        profile: String,
+        /// What the peer cannot take.
+        why: NotAccepted,
+    },
+    /// One backend has as many FlowSpec rules as it takes.
+    #[error("{backend} is at its limit of {limit} FlowSpec rules")]
+    RulesFull {
+        /// The backend.
+        backend: BackendId,
+        /// The most that are announced there.
+        limit: usize,
+    },
     /// One backend is at its limit.
     #[error("{backend} is at its limit of {limit} routes")]
     BackendFull {
@@ -104,6 +123,8 @@ impl Cause {
             Self::Guard(_) => "guard",
             Self::Rule(_) => "no-rule",
             Self::NoPeer { .. } => "no-peer",
+            Self::Profile { .. } => "profile",
+            Self::RulesFull { .. } => "rules-full",
             Self::BackendFull { .. } => "backend-full",
             Self::Full { .. } => "full",
             Self::MassTrigger { .. } => "mass-trigger",
@@ -113,6 +134,12 @@ impl Cause {
 
     /// Whether it may go away without anything new about the attack.
     pub(super) const fn passes(&self) -> bool {
-        matches!(self, Self::BackendFull { .. } | Self::Full { .. } | Self::MassTrigger { .. })
+        matches!(
+            self,
+            Self::BackendFull { .. }
+                | Self::RulesFull { .. }
+                | Self::Full { .. }
+                | Self::MassTrigger { .. }
+        )
     }
 }

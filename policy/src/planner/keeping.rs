@@ -53,9 +53,10 @@ impl Planner {
         }
         let fresh = || {
             format!(
-                "{}; {}; {}{}",
+                "{}; {}{}; {}{}",
                 reason::attack(&tracked.attack, tracked.severity),
                 reason::action(response, &candidate.routes),
+                reason::losses(&candidate.losses),
                 reason::lifetime(hold.min(response.max_lifetime), response.max_lifetime),
                 reason::refusals(refusals),
             )
@@ -88,8 +89,12 @@ impl Planner {
     pub(super) fn keep_if_allowed(&mut self, now: Timestamp, id: AttackId, mut plan: Plan) {
         plan.routes.retain(|(backend, route)| self.allows(backend, route));
         let Some(tracked) = self.attacks.get(&id) else { return };
-        let candidate =
-            Candidate { routes: plan.routes.clone(), rules: Vec::new(), missing: Vec::new() };
+        let candidate = Candidate {
+            routes: plan.routes.clone(),
+            rules: Vec::new(),
+            losses: Vec::new(),
+            missing: Vec::new(),
+        };
         match self.admit(now, &tracked.attack, Some(&plan), candidate) {
             Ok(candidate) if !candidate.routes.is_empty() => {
                 plan.routes = candidate.routes;
@@ -108,6 +113,7 @@ impl Planner {
             BackendId::Kernel => true,
             BackendId::Peer(name) => self.policy.peer(name).is_some_and(|peer| {
                 peer.families.iter().any(|family| routes::carries(*family, route))
+                    && routes::accepts(peer, route)
             }),
         };
         carried && guard::judge(&self.policy.space, &self.sessions, route).is_ok()
@@ -245,7 +251,9 @@ impl Planner {
     fn claim(&mut self, key: &MitigationKey, id: AttackId) {
         let ids = self.claims.entry(key.clone()).or_default();
         if ids.is_empty() {
-            *self.claimed_at.entry(key.backend.clone()).or_default() += 1;
+            let claimed = self.claimed_at.entry(key.backend.clone()).or_default();
+            claimed.routes += 1;
+            claimed.rules += usize::from(matches!(key.nlri, Nlri::FlowSpec(_)));
         }
         ids.insert(id);
     }
@@ -255,10 +263,12 @@ impl Planner {
         ids.remove(&id);
         if ids.is_empty() {
             self.claims.remove(key);
-            if let Some(count) = self.claimed_at.get_mut(&key.backend) {
-                *count = count.saturating_sub(1);
+            if let Some(claimed) = self.claimed_at.get_mut(&key.backend) {
+                let rule = usize::from(matches!(key.nlri, Nlri::FlowSpec(_)));
+                claimed.routes = claimed.routes.saturating_sub(1);
+                claimed.rules = claimed.rules.saturating_sub(rule);
             }
-            self.claimed_at.retain(|_, count| *count > 0);
+            self.claimed_at.retain(|_, claimed| claimed.routes > 0);
         }
     }
 

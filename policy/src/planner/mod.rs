@@ -49,7 +49,7 @@
 //! # How many
 //!
 //! At most [`MAX_ATTACKS`] attacks, [`MAX_MITIGATIONS`] in all, [`MAX_KERNEL_RULES`] in the kernel,
-//! four fifths of `max_routes` at a peer (beyond its own limit the peer resets the session), and
+//! four fifths of `max_routes` and of `max_rules` at a peer (beyond its own limit the peer resets the session), and
 //! [`MAX_NEW_TARGETS`] new targets in [`WINDOW`]. What has no room is refused, waits and is decided
 //! again when room appears, worst first.
 
@@ -81,7 +81,7 @@ pub use hold::{FIRST_RELAPSE_HOLD, MAX_HOLD, MAX_REMEMBERED, MIN_BLACKHOLE_HOLD,
 
 use breaker::Breaker;
 use hold::Holds;
-use plan::{Phase, Plan, Stage, Tracked, gets_through};
+use plan::{Claimed, Phase, Plan, Stage, Tracked, gets_through};
 
 /// Most attacks that are followed. Further ones are refused until one ends.
 pub const MAX_ATTACKS: usize = 16_384;
@@ -108,7 +108,7 @@ pub struct Planner {
     /// Every route of every plan, installed or lifted for a probe: what limits count, so that what
     /// is lifted has room to come back.
     claims: BTreeMap<MitigationKey, BTreeSet<AttackId>>,
-    claimed_at: BTreeMap<BackendId, usize>,
+    claimed_at: BTreeMap<BackendId, Claimed>,
     holds: Holds,
     breaker: Breaker,
     desired: DesiredSet,

@@ -33,6 +33,15 @@ impl Strength {
     }
 }
 
+/// How much is claimed at one backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Claimed {
+    /// All routes.
+    pub(super) routes: usize,
+    /// The FlowSpec rules among them.
+    pub(super) rules: usize,
+}
+
 /// An attack that is followed.
 #[derive(Clone, Debug)]
 pub(super) struct Tracked {
@@ -74,7 +83,7 @@ pub(super) struct Plan {
     pub(super) strength: Strength,
     pub(super) hidden: Hidden,
     pub(super) routes: Vec<(BackendId, Route)>,
-    /// The rules among the routes.
+    /// The rules that were asked for, before they took the form that each backend takes.
     pub(super) rules: Vec<FlowSpecRule>,
     pub(super) reason: String,
     /// When the response was first carried out: its maximum lifetime counts from here.

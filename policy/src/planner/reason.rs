@@ -1,6 +1,6 @@
 //! Reasons in one line, for people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use tidegate_model::{Attack, BackendId, Route, Severity, Trigger};
 
 use super::decision::Refusal;
 use crate::policy::{Response, ResponseAction};
+use crate::profile::Loss;
 
 /// `tcp-syn at 120 kpps, limit 10.0 kpps, peak 12.3 times the limit; syn-flood, confidence 0.97;
 /// severity high`
@@ -37,18 +38,35 @@ fn trigger(trigger: &Trigger) -> String {
 
 /// `` `filters`: discard by 2 FlowSpec rules at peer a, peer b ``
 pub(super) fn action(response: &Response, routes: &[(BackendId, Route)]) -> String {
-    let backends: BTreeSet<String> =
-        routes.iter().map(|(backend, _)| backend.to_string()).collect();
-    let count = routes.len() / backends.len().max(1);
-    let plural = if count == 1 { "" } else { "s" };
+    let mut counts: BTreeMap<&BackendId, usize> = BTreeMap::new();
+    for (backend, _) in routes {
+        *counts.entry(backend).or_default() += 1;
+    }
+    let places = |only: Option<usize>| {
+        let of_count = counts.iter().filter(|(_, count)| only.is_none_or(|it| it == **count));
+        of_count.map(|(backend, _)| backend.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    // Each number of rules with the places that have so many.
+    let rules = |kind: &str| {
+        let distinct: BTreeSet<usize> = counts.values().copied().collect();
+        let each = distinct.into_iter().map(|count| {
+            let plural = if count == 1 { "" } else { "s" };
+            format!("{count} {kind}{plural} at {}", places(Some(count)))
+        });
+        each.collect::<Vec<_>>().join(" and ")
+    };
     let what = match response.action {
         ResponseAction::Observe => "observe".to_owned(),
-        ResponseAction::Rtbh => "blackhole".to_owned(),
-        ResponseAction::FlowSpec(filter) => format!("{filter} by {count} FlowSpec rule{plural}"),
-        ResponseAction::Local(filter) => format!("{filter} by {count} rule{plural}"),
+        ResponseAction::Rtbh => format!("blackhole at {}", places(None)),
+        ResponseAction::FlowSpec(filter) => format!("{filter} by {}", rules("FlowSpec rule")),
+        ResponseAction::Local(filter) => format!("{filter} by {}", rules("rule")),
     };
-    let places = backends.into_iter().collect::<Vec<_>>().join(", ");
-    format!("`{}`: {what} at {places}", response.name)
+    format!("`{}`: {what}", response.name)
+}
+
+/// `; at peer a wider, without `packet-length`` for each loss.
+pub(super) fn losses(losses: &[(BackendId, Loss)]) -> String {
+    losses.iter().map(|(backend, loss)| format!("; at {backend} {loss}")).collect()
 }
 
 /// `; not `filters`, `limits`: ...` for each cause.

@@ -10,6 +10,7 @@ use tidegate_model::{
 use super::decision::Cause;
 use crate::guard;
 use crate::policy::{Family, FilterAction, Peer, Policy, Response, ResponseAction};
+use crate::profile::{self, ConfinedBy, FlowSpecProfile, Loss, NotAccepted, Widen};
 use crate::rule;
 
 /// A response in terms of routes, every one of which the guard let pass.
@@ -17,8 +18,10 @@ use crate::rule;
 pub(super) struct Candidate {
     /// At least one.
     pub(super) routes: Vec<(BackendId, Route)>,
-    /// The rules among them, each once, whatever the number of backends.
+    /// The rules that were asked for, before they took the form that each backend takes.
     pub(super) rules: Vec<FlowSpecRule>,
+    /// What the routes at some backends do not say of what was asked for.
+    pub(super) losses: Vec<(BackendId, Loss)>,
     /// What stands in the way at some of the response's peers.
     pub(super) missing: Vec<Cause>,
 }
@@ -55,21 +58,33 @@ pub(super) fn carry_out(
         }
     };
     let mut routes = Vec::new();
+    let mut losses = Vec::new();
     let mut missing: Vec<Cause> = Vec::new();
     for (backend, peer) in backends(policy, response, family) {
-        let wanted = match action {
-            None => vec![blackhole(peer, attack.target)],
-            Some(action) => rules.iter().map(|rule| filter(peer, rule, action)).collect(),
+        let put = match action {
+            None => blackhole(peer, attack.target).map(|route| (vec![route], Vec::new())),
+            Some(action) => filters(peer, &rules, action, response.widen),
+        };
+        let (wanted, lost) = match put {
+            Ok(put) => put,
+            Err(why) => {
+                let profile = peer.map_or_else(String::new, |peer| peer.profile.clone());
+                missing.push(Cause::Profile { backend, profile, why });
+                continue;
+            }
         };
         // All rules or none: half of them would leave the target down and pass for an answer.
         match wanted.iter().try_for_each(|route| guard::judge(&policy.space, sessions, route)) {
-            Ok(()) => routes.extend(wanted.into_iter().map(|route| (backend.clone(), route))),
+            Ok(()) => {
+                losses.extend(lost.into_iter().map(|loss| (backend.clone(), loss)));
+                routes.extend(wanted.into_iter().map(|route| (backend.clone(), route)));
+            }
             Err(refusal) if missing.contains(&Cause::Guard(refusal.clone())) => {}
             Err(refusal) => missing.push(refusal.into()),
         }
     }
     if !routes.is_empty() {
-        return Ok(Candidate { routes, rules, missing });
+        return Ok(Candidate { routes, rules, losses, missing });
     }
     if let (true, Some(family)) = (missing.is_empty(), response.action.family(family)) {
         missing.push(Cause::NoPeer { family });
@@ -124,27 +139,60 @@ fn filter_action(filter: FilterAction) -> TrafficFilteringAction {
     }
 }
 
-fn blackhole(peer: Option<&Peer>, target: Prefix) -> Route {
+/// Whether the profile of `peer` takes `route` as it stands.
+pub(super) fn accepts(peer: &Peer, route: &Route) -> bool {
+    match &route.nlri {
+        Nlri::Unicast(target) => blackhole(Some(peer), *target).is_ok(),
+        Nlri::FlowSpec(rule) => profile::takes(&peer.flowspec, rule, &route.actions),
+    }
+}
+
+fn blackhole(peer: Option<&Peer>, target: Prefix) -> Result<Route, NotAccepted> {
+    if let Some(peer) = peer {
+        let lengths = match target.family() {
+            AddressFamily::Ipv4 => peer.rtbh.lengths_v4,
+            AddressFamily::Ipv6 => peer.rtbh.lengths_v6,
+        };
+        // What is too wide for anybody is the guard's to refuse.
+        if target.is_host() && !lengths.contain(target.length()) {
+            return Err(NotAccepted::Length { destination: target, lengths });
+        }
+    }
     let next_hop = peer.map(|peer| match target.family() {
         AddressFamily::Ipv4 => IpAddr::V4(peer.rtbh.next_hop_v4),
         AddressFamily::Ipv6 => IpAddr::V6(peer.rtbh.next_hop_v6),
     });
     let communities = peer.map(|peer| &peer.communities | &peer.rtbh.communities);
     let large = peer.map(|peer| &peer.large_communities | &peer.rtbh.large_communities);
-    Route {
+    Ok(Route {
         nlri: Nlri::Unicast(target),
         next_hop,
         communities: communities.unwrap_or_default(),
         large_communities: large.unwrap_or_default(),
         actions: Vec::new(),
-    }
+    })
+}
+
+/// Routes for `rules` in the form that the peer takes, and what they do not say any more.
+fn filters(
+    peer: Option<&Peer>,
+    rules: &[FlowSpecRule],
+    action: TrafficFilteringAction,
+    widen: Widen,
+) -> Result<(Vec<Route>, Vec<Loss>), NotAccepted> {
+    // The kernel takes everything that the standards allow.
+    let standard = FlowSpecProfile::default();
+    let profile = peer.map_or(&standard, |peer| &peer.flowspec);
+    let compiled = profile::compile(profile, rules, action, widen)?;
+    let routes = compiled.rules.iter().map(|rule| filter(peer, rule, compiled.action));
+    Ok((routes.collect(), compiled.losses))
 }
 
 /// A filter stays inside the peer's AS (NO_EXPORT): its border routers are where it acts, and no
-/// neighbour of theirs asked for it.
+/// neighbour of theirs asked for it. Where the peer sees to that, it may be meant for others.
 fn filter(peer: Option<&Peer>, rule: &FlowSpecRule, action: TrafficFilteringAction) -> Route {
     let mut communities = peer.map(|peer| peer.communities.clone()).unwrap_or_default();
-    if peer.is_some() {
+    if peer.is_some_and(|peer| peer.confined_by == ConfinedBy::Community) {
         communities.insert(Community::NO_EXPORT);
     }
     Route {

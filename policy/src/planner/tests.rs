@@ -13,9 +13,11 @@ use crate::policy::{
     Family, FilterAction, Judging, Matcher, Peer, Response, ResponseAction, RtbhProfile,
     SeverityScale, SpeakerIdentity,
 };
+use crate::profile::{ConfinedBy, FlowSpecProfile, Widen};
 
 mod lifetimes;
 mod limits;
+mod profiles;
 mod properties;
 mod reasons;
 mod responses;
@@ -42,7 +44,10 @@ pub(super) fn peer(name: &str, families: &[Family]) -> Peer {
         families: families.iter().copied().collect(),
         communities: [Community::new(65001, 1)].into(),
         large_communities: BTreeSet::new(),
+        profile: "rfc".to_owned(),
+        confined_by: ConfinedBy::Community,
         rtbh: RtbhProfile::default(),
+        flowspec: FlowSpecProfile::default(),
         max_routes: 200,
     }
 }
@@ -54,6 +59,7 @@ pub(super) fn response(name: &str, action: ResponseAction, matcher: Matcher) -> 
         matcher,
         action,
         peers: vec!["router".to_owned()],
+        widen: Widen::Never,
         min_lifetime: Duration::from_secs(if rtbh { 60 } else { 0 }),
         max_lifetime: Duration::from_secs(6 * 3600),
     }

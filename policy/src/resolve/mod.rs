@@ -10,6 +10,7 @@ mod files;
 mod network;
 mod peers;
 mod prefixes;
+mod profiles;
 mod responses;
 
 #[cfg(test)]
@@ -57,6 +58,7 @@ fn read(directory: &str, files: &[PolicyFile], collector: &Collector) -> Option<
         draft.read(&document.root(collector));
     }
     let well_formed = documents.len() == files.len();
+    draft.resolve_peers(well_formed);
     if well_formed { draft.check(directory, collector) } else { None }
 }
 
@@ -82,6 +84,7 @@ struct Draft<'a> {
     judging: Option<network::Detection<'a>>,
     severities: Option<network::Severities<'a>>,
     responses: responses::Responses<'a>,
+    profiles: profiles::Profiles<'a>,
     peers: peers::Peers<'a>,
 }
 
@@ -111,7 +114,16 @@ impl<'a> Draft<'a> {
         {
             self.peers.read(&value);
         }
+        if let Some(value) = table("profiles", "{ upstream = { like = \"frr\" } }") {
+            self.profiles.read(&value);
+        }
         root.finish();
+    }
+
+    /// Peers are read when the profiles of all files are known, whatever the order of the files.
+    fn resolve_peers(&mut self, well_formed: bool) {
+        self.profiles.resolve(well_formed);
+        self.peers.resolve(&self.profiles);
     }
 
     fn check(self, directory: &str, collector: &Collector) -> Option<Policy> {

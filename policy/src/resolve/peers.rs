@@ -1,31 +1,27 @@
 //! `[[peers]]`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
-
-use tidegate_model::{Community, LargeCommunity, ParseCommunityError};
 
 use super::name;
 use super::network::as_number;
+use super::profiles::Profiles;
 use crate::policy::{ConnectMode, Family, Peer, RtbhProfile};
+use crate::profile::read::{self, Communities, words};
+use crate::profile::{NextHop, Profile, Sessions};
 use crate::text::{Table, Value};
 
 /// No policy has more peers than this: each is a session with timers and a route set of its own.
 const MAX_PEERS: usize = 256;
-/// No list has more communities than this: a route must fit one BGP message of 4096 bytes.
-const MAX_COMMUNITIES: usize = 64;
 /// RFC 4271 §4.2: zero, which is refused here, or at least three seconds.
 const SHORTEST_HOLD: Duration = Duration::from_secs(3);
 /// Two octets on the wire.
 const LONGEST_HOLD: Duration = Duration::from_secs(65_535);
-/// More routes than any router takes as mitigations.
-const MAX_ROUTES: u32 = 100_000;
-
 /// `[[peers]]` of all files.
 #[derive(Default)]
 pub(super) struct Peers<'a> {
+    tables: Vec<Table<'a>>,
     peers: Vec<DraftPeer<'a>>,
 }
 
@@ -47,12 +43,17 @@ impl<'a> DraftPeer<'a> {
 impl<'a> Peers<'a> {
     pub(super) fn read(&mut self, value: &Value<'a>) {
         for table in value.tables().unwrap_or_default() {
-            if self.peers.len() == MAX_PEERS {
+            if self.tables.len() == MAX_PEERS {
                 table.error(format!("more than {MAX_PEERS} peers"), "peer with fewer routers");
                 return;
             }
-            self.peers.push(DraftPeer::read(&table));
+            self.tables.push(table);
         }
+    }
+
+    /// Reads every peer, once the profiles of all files are known.
+    pub(super) fn resolve(&mut self, profiles: &Profiles<'a>) {
+        self.peers = self.tables.iter().map(|table| DraftPeer::read(table, profiles)).collect();
     }
 
     /// The peers as far as they could be read.
@@ -96,7 +97,7 @@ fn unique<'v, 'a, K: Ord + std::fmt::Display>(
 }
 
 impl<'a> DraftPeer<'a> {
-    fn read(table: &Table<'a>) -> Self {
+    fn read(table: &Table<'a>, profiles: &Profiles<'a>) -> Self {
         let named = table.required("name", "\"edge-1\"");
         let named = named.and_then(|value| Some((name(&value)?, value)));
         let address = table.required("address", "\"10.0.0.2\"");
@@ -115,46 +116,108 @@ impl<'a> DraftPeer<'a> {
         let hold_time = table
             .optional("hold-time", "\"9s\"")
             .map_or(Some(Peer::DEFAULT_HOLD_TIME), |value| hold_time(&value));
-        let families = match table.optional("families", "[\"ipv4-unicast\", \"ipv4-flowspec\"]") {
-            Some(value) => families(&value),
-            None => Some(Family::ALL.iter().copied().collect()),
-        };
         let communities = table
             .optional("communities", "[\"65001:100\"]")
             .map_or(Some(Communities::default()), |value| Communities::read(&value));
-        let rtbh = table.optional("rtbh", "{ communities = [\"blackhole\", \"no-export\"] }");
-        let rtbh = match &rtbh {
-            Some(value) => value.table().and_then(|table| profile(&table, communities.as_ref())),
-            None => Some(RtbhProfile::default()),
+        let base = match table.optional("profile", "\"frr\"") {
+            Some(value) => profiles.find(&value),
+            None => Some(Profile::default()),
         };
-        let max_routes = table
-            .optional("max-routes", "200")
-            .map_or(Some(Peer::DEFAULT_MAX_ROUTES), |value| value.integer(1..=MAX_ROUTES));
+        // Without its profile nothing is known to be wrong but what stands here.
+        let every = communities.as_ref().filter(|_| base.is_some());
+        let accepts = read::fields(table, &base.clone().unwrap_or_default(), every);
+        let accepts = accepts.filter(|_| base.is_some());
         table.finish();
+        let families = accepts.as_ref().map(|accepts| accepts.families.clone());
         let parts = || {
             let Communities { standard: communities, large: large_communities } = communities?;
+            let (accepts, local_address) = (accepts?, local_address?);
+            check_sessions(table, &accepts)?;
             Some(Peer {
                 name: named.as_ref()?.0.to_owned(),
                 address: address.as_ref()?.0,
                 asn: asn?,
                 port: port?,
-                local_address: local_address?,
+                local_address,
                 mode: mode?,
                 hold_time: hold_time?,
-                families: families.clone()?,
+                rtbh: blackhole(table, &accepts, local_address)?,
+                families: accepts.families,
                 communities,
                 large_communities,
-                rtbh: rtbh?,
-                max_routes: max_routes?,
+                profile: accepts.name,
+                confined_by: accepts.confined_by,
+                flowspec: accepts.flowspec,
+                max_routes: accepts.max_routes,
             })
         };
         Self { peer: parts(), name: named, address, families }
     }
 }
 
-/// The words of an enumeration.
-pub(super) fn words<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<(&'static str, T)> {
-    all.iter().map(|value| (name(*value), *value)).collect()
+/// Reports blackholes and FlowSpec on one session to a peer that wants two.
+fn check_sessions(table: &Table<'_>, accepts: &Profile) -> Option<()> {
+    let both = |families: [Family; 2]| families.iter().any(|it| accepts.families.contains(it));
+    let mixed = both([Family::Ipv4Unicast, Family::Ipv6Unicast])
+        && both([Family::Ipv4FlowSpec, Family::Ipv6FlowSpec]);
+    if accepts.sessions == Sessions::Shared || !mixed {
+        return Some(());
+    }
+    let message = "the peer takes blackholes and FlowSpec rules on two sessions";
+    table.error(
+        message,
+        "write two peers, one with the `unicast` and one with the `flowspec` `families`",
+    );
+    None
+}
+
+/// The format of blackholes on this session.
+fn blackhole(table: &Table<'_>, accepts: &Profile, local: Option<IpAddr>) -> Option<RtbhProfile> {
+    let standard = RtbhProfile::default();
+    let format = &accepts.rtbh;
+    let local_v4 = local.and_then(|local| match local {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    });
+    let local_v6 = local.and_then(|local| match local {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(address),
+    });
+    let has = |family| accepts.families.contains(&family);
+    let next_hop_v4 = match (format.next_hop_v4, local_v4) {
+        (NextHop::Address(address), _) | (NextHop::Session, Some(address)) => Some(address),
+        (NextHop::Session, None) if !has(Family::Ipv4Unicast) => Some(standard.next_hop_v4),
+        (NextHop::Session, None) => {
+            no_next_hop(table, Family::Ipv4Unicast, "IPv4", "next-hop-v4");
+            None
+        }
+    };
+    let next_hop_v6 = match (format.next_hop_v6, local_v6) {
+        (NextHop::Address(address), _) | (NextHop::Session, Some(address)) => Some(address),
+        (NextHop::Session, None) if !has(Family::Ipv6Unicast) => Some(standard.next_hop_v6),
+        (NextHop::Session, None) => {
+            no_next_hop(table, Family::Ipv6Unicast, "IPv6", "next-hop-v6");
+            None
+        }
+    };
+    Some(RtbhProfile {
+        communities: format.communities.clone(),
+        large_communities: format.large_communities.clone(),
+        next_hop_v4: next_hop_v4?,
+        next_hop_v6: next_hop_v6?,
+        lengths_v4: format.lengths_v4,
+        lengths_v6: format.lengths_v6,
+    })
+}
+
+fn no_next_hop(table: &Table<'_>, family: Family, shown: &str, key: &str) {
+    let message = format!(
+        "the peer wants our own {shown} address as the next hop of blackholes, and this session names none"
+    );
+    let help = format!(
+        "add an {shown} `local-address`, or `{key}` in `rtbh`, or list `families` without `{family}`"
+    );
+    table.error(message, help);
 }
 
 /// The address of one host that a session can have.
@@ -209,129 +272,4 @@ fn hold_time(value: &Value<'_>) -> Option<Duration> {
         return Some(time);
     }
     None
-}
-
-fn families(value: &Value<'_>) -> Option<BTreeSet<Family>> {
-    let items = value.list("\"ipv4-unicast\"")?;
-    if items.is_empty() {
-        value.error("`families` is empty", "name at least one, or leave it out for all four");
-        return None;
-    }
-    let known = words(Family::ALL, Family::name);
-    let read: Vec<Option<Family>> =
-        items.iter().map(|item| item.choice("an address family", &known)).collect();
-    read.into_iter().collect()
-}
-
-/// Communities of both kinds, told apart by their number of parts.
-#[derive(Clone, Default)]
-struct Communities {
-    standard: BTreeSet<Community>,
-    large: BTreeSet<LargeCommunity>,
-}
-
-impl Communities {
-    fn read(value: &Value<'_>) -> Option<Self> {
-        let items = value.list("\"65001:666\"")?;
-        if items.len() > MAX_COMMUNITIES {
-            let message = format!("`{}` has {} communities", value.name(), items.len());
-            value.error(message, format!("no more than {MAX_COMMUNITIES} fit; leave some out"));
-            return None;
-        }
-        let mut communities = Self::default();
-        let mut whole = true;
-        for item in items {
-            match item.parse::<AnyCommunity>() {
-                Some(AnyCommunity::Standard(community)) => {
-                    communities.standard.insert(community);
-                }
-                Some(AnyCommunity::Large(community)) => {
-                    communities.large.insert(community);
-                }
-                None => whole = false,
-            }
-        }
-        whole.then_some(communities)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.standard.is_empty() && self.large.is_empty()
-    }
-}
-
-enum AnyCommunity {
-    Standard(Community),
-    Large(LargeCommunity),
-}
-
-impl FromStr for AnyCommunity {
-    type Err = ParseCommunityError;
-
-    fn from_str(text: &str) -> Result<Self, ParseCommunityError> {
-        if text.matches(':').count() == 2 {
-            text.parse().map(Self::Large)
-        } else {
-            text.parse().map(Self::Standard)
-        }
-    }
-}
-
-/// `rtbh` of a peer whose routes all carry `every`.
-fn profile(table: &Table<'_>, every: Option<&Communities>) -> Option<RtbhProfile> {
-    let standard = RtbhProfile::default();
-    let communities = table.optional("communities", "[\"blackhole\", \"no-export\"]");
-    let next_hop_v4 = table
-        .optional("next-hop-v4", "\"192.0.2.1\"")
-        .map_or(Some(standard.next_hop_v4), |value| next_hop::<Ipv4Addr>(&value, "IPv4"));
-    let next_hop_v6 = table
-        .optional("next-hop-v6", "\"100::1\"")
-        .map_or(Some(standard.next_hop_v6), |value| next_hop::<Ipv6Addr>(&value, "IPv6"));
-    table.finish();
-    let (communities, large_communities) = match communities {
-        None => (Some(standard.communities), standard.large_communities),
-        Some(value) => match Communities::read(&value) {
-            Some(read) if confined(&value, &read, every) => (Some(read.standard), read.large),
-            _ => (None, standard.large_communities),
-        },
-    };
-    Some(RtbhProfile {
-        communities: communities?,
-        large_communities,
-        next_hop_v4: next_hop_v4?,
-        next_hop_v6: next_hop_v6?,
-    })
-}
-
-/// Whether a blackhole with these communities is one, and stays where it is sent (RFC 7999 §3.2).
-fn confined(value: &Value<'_>, read: &Communities, every: Option<&Communities>) -> bool {
-    if read.is_empty() {
-        let message = "without a community a blackhole would be an ordinary route";
-        value.error(message, "name the peer's blackhole community, or leave the list out for 65535:666 and no-export");
-        return false;
-    }
-    let Some(every) = every else { return true };
-    let confining = [Community::NO_EXPORT, Community::NO_ADVERTISE];
-    if confining.iter().any(|each| read.standard.contains(each) || every.standard.contains(each)) {
-        return true;
-    }
-    let message = "a blackhole with these communities could spread beyond the peer";
-    value.error(message, "add `no-export` or `no-advertise` (RFC 7999 §3.2)");
-    false
-}
-
-fn next_hop<T: FromStr + Into<IpAddr> + Copy>(value: &Value<'_>, family: &str) -> Option<T> {
-    let text = value.string()?;
-    let address: Option<T> = text.parse().ok();
-    let usable = address.filter(|address| {
-        let address: IpAddr = (*address).into();
-        !address.is_unspecified()
-            && !address.is_multicast()
-            && !address.is_loopback()
-            && address != Ipv4Addr::BROADCAST
-    });
-    if usable.is_none() {
-        let message = format!("`{text}` is not an {family} next hop");
-        value.error(message, format!("{}, an address that the peer discards", value.example()));
-    }
-    usable
 }

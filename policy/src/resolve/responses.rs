@@ -9,8 +9,10 @@ use tidegate_model::{
 
 use super::name;
 use super::network::{Groups, Owned};
-use super::peers::{DraftPeer, Peers, words};
+use super::peers::{DraftPeer, Peers};
 use crate::policy::{Family, FilterAction, Matcher, Response, ResponseAction};
+use crate::profile::Widen;
+use crate::profile::read::words;
 use crate::text::{Table, Value, instead_of, show_duration};
 
 /// No policy has more responses than this; each is held against every earlier one.
@@ -40,6 +42,7 @@ struct DraftResponse<'a> {
     action: Option<(ResponseAction, Value<'a>)>,
     /// `Some(None)` is every peer.
     peers: Option<Option<Vec<(&'a str, Value<'a>)>>>,
+    widen: Option<Widen>,
     lifetime: Option<(Duration, Duration)>,
 }
 
@@ -132,8 +135,11 @@ impl<'a> DraftResponse<'a> {
             Some(value) => value.table().and_then(|table| lifetime(&table)),
             None => Some((DEFAULT_MIN_LIFETIME, DEFAULT_MAX_LIFETIME)),
         };
+        let widen = table.optional("widen", "\"never\"").map_or(Some(Widen::Never), |value| {
+            value.choice("a way to widen", &words(Widen::ALL, Widen::name))
+        });
         table.finish();
-        Self { name: named, groups, matcher, action, peers, lifetime }
+        Self { name: named, groups, matcher, action, peers, widen, lifetime }
     }
 
     fn check_groups(&self, known: &BTreeSet<&str>) {
@@ -182,6 +188,7 @@ impl<'a> DraftResponse<'a> {
             matcher: self.matcher.clone()?,
             action: self.action.as_ref()?.0,
             peers: peers?,
+            widen: self.widen?,
             min_lifetime,
             max_lifetime,
         })

@@ -2,6 +2,7 @@
 #![allow(clippy::indexing_slicing, reason = "a test may stop at a surprise")]
 
 mod mistakes;
+mod profiles;
 mod properties;
 mod right;
 mod tables;

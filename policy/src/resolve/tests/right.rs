@@ -215,7 +215,14 @@ fn in_the_reference(key: &str) -> (String, &str) {
             *metric = "METRIC";
         }
     }
-    (parts.join("."), key)
+    // A profile takes the keys of a peer, and three of its own.
+    match parts.as_slice() {
+        ["profiles", _] if ["like", "summary", "source"].contains(&key) => {
+            ("profiles.NAME".to_owned(), key)
+        }
+        ["profiles", _, rest @ ..] => ([&["peers"], rest].concat().join("."), key),
+        _ => (parts.join("."), key),
+    }
 }
 
 /// The reference has a section for every table, and in it a row for every key that the reader asks
