@@ -6,9 +6,7 @@ use tidegate_adapters::BackendEvent;
 use tidegate_adapters::kernel::KernelBackend;
 use tidegate_adapters::speaker::SpeakerBackend;
 use tidegate_bgpd::session::{ConnectMode, SessionOptions};
-use tidegate_bgpd::speaker::{
-    PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle, Transport,
-};
+use tidegate_bgpd::speaker::{PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle};
 use tidegate_model::{BackendId, Command};
 use tidegate_policy::{Peer, Policy, ResponseAction};
 use tokio::sync::mpsc;
@@ -53,7 +51,7 @@ impl Backends {
             asn: policy.speaker.asn,
             router_id: policy.speaker.router_id,
             listen: config.listen.iter().copied().collect(),
-            peers: policy.peers.iter().map(peer_config).collect(),
+            peers: policy.peers.iter().map(|peer| peer_config(peer, config)).collect(),
             dynamic: Vec::new(),
             gate: pipeline::gate_policy(policy, &own_addresses),
             seed,
@@ -104,7 +102,7 @@ impl Backends {
     }
 }
 
-fn peer_config(peer: &Peer) -> PeerConfig {
+fn peer_config(peer: &Peer, config: &Config) -> PeerConfig {
     PeerConfig {
         name: peer.name.clone(),
         address: peer.address,
@@ -119,7 +117,7 @@ fn peer_config(peer: &Peer) -> PeerConfig {
         hold_time: peer.hold_time,
         families: pipeline::families(peer),
         max_routes: peer.max_routes,
-        transport: Transport::default(),
+        transport: config.sessions.get(&peer.name).cloned().unwrap_or_default(),
         options: SessionOptions::default(),
     }
 }

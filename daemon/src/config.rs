@@ -1,12 +1,14 @@
 //! `tidegate.toml`: what belongs to this machine. What belongs to the network is the policy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tidegate_bgpd::speaker::{HopLimit, Md5Key, Transport};
 use tidegate_detector::capture::live::LiveOptions;
-use tidegate_policy::text::{Collector, Document, Source, Table};
+use tidegate_policy::text::{Collector, Document, Source, Table, Value, instead_of};
 use tidegate_policy::{ConnectMode, Diagnostic, Policy, Report};
 
 /// Largest configuration file that is read, in bytes.
@@ -21,6 +23,8 @@ pub struct Config {
     pub capture: LiveOptions,
     /// Addresses on which the speaker waits for peers.
     pub listen: BTreeSet<SocketAddr>,
+    /// How the sessions with some peers are guarded, by the peer's name in the policy.
+    pub sessions: BTreeMap<String, Transport>,
 }
 
 /// Reads and checks the configuration file and the policy that it names.
@@ -34,8 +38,9 @@ pub fn load(path: &Path) -> Result<(Config, Policy), Report> {
     let mut policy = None;
     let config = Document::parse(&source, &collector).and_then(|document| {
         let root = document.root(&collector);
-        policy = resolve_policy(&root, path);
-        resolve(&root, policy.clone())
+        let directory = path.parent().unwrap_or_else(|| Path::new(""));
+        policy = resolve_policy(&root, directory);
+        resolve(&root, policy.clone(), directory)
     });
     let config = collector.finish(config);
     let policy = policy.map(|directory| tidegate_policy::load(&directory));
@@ -54,6 +59,14 @@ pub fn load(path: &Path) -> Result<(Config, Policy), Report> {
 
 /// Checks what only configuration and policy together can get wrong.
 fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<(), Report> {
+    let strange = config.sessions.keys().find(|name| policy.peer(name).is_none());
+    if let Some(name) = strange {
+        return Err(Report::of(Diagnostic::about(
+            path.display().to_string(),
+            format!("`sessions.{name}` guards a peer that the policy does not have"),
+            instead_of(name, policy.peers.iter().map(|peer| peer.name.as_str())),
+        )));
+    }
     let waiting = policy.peers.iter().find(|peer| peer.mode == ConnectMode::Passive);
     match waiting {
         Some(peer) if config.listen.is_empty() => Err(Report::of(Diagnostic::about(
@@ -84,22 +97,25 @@ fn read(path: &Path) -> Result<Source, Report> {
         .map_err(|error| problem(error.to_string(), "save the file as UTF-8 text"))
 }
 
-/// The policy directory; a relative path is taken from the directory of the file at `path`.
-fn resolve_policy(root: &Table<'_>, path: &Path) -> Option<PathBuf> {
-    let directory = path.parent().unwrap_or_else(|| Path::new(""));
+/// The policy directory; a relative path is taken from `directory`, that of the file.
+fn resolve_policy(root: &Table<'_>, directory: &Path) -> Option<PathBuf> {
     let policy = root.required("policy", "\"policy\"")?.string()?;
     Some(directory.join(policy))
 }
 
-fn resolve(root: &Table<'_>, policy: Option<PathBuf>) -> Option<Config> {
+fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Option<Config> {
     let capture = root
         .optional("capture", "{ interface = \"eth0\" }")
         .map_or_else(|| Some(LiveOptions::default()), |value| resolve_capture(&value.table()?));
     let listen = root
         .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
         .map_or_else(|| Some(BTreeSet::new()), |value| resolve_listen(&value.table()?));
+    let sessions = root.optional("sessions", "{ border1 = { hops = \"gtsm\" } }").map_or_else(
+        || Some(BTreeMap::new()),
+        |value| resolve_sessions(&value.table()?, directory),
+    );
     root.finish();
-    Some(Config { policy: policy?, capture: capture?, listen: listen? })
+    Some(Config { policy: policy?, capture: capture?, listen: listen?, sessions: sessions? })
 }
 
 fn resolve_capture(table: &Table<'_>) -> Option<LiveOptions> {
@@ -145,7 +161,47 @@ fn resolve_listen(table: &Table<'_>) -> Option<BTreeSet<SocketAddr>> {
     listen
 }
 
-fn parse_address(item: &tidegate_policy::text::Value<'_>) -> Option<SocketAddr> {
+/// The `[sessions.NAME]` tables: how the TCP connection to a peer is guarded.
+fn resolve_sessions(table: &Table<'_>, directory: &Path) -> Option<BTreeMap<String, Transport>> {
+    let entries = table.entries("{ hops = \"gtsm\" }").into_iter();
+    let sessions: Vec<Option<(String, Transport)>> = entries
+        .map(|(name, value)| {
+            let table = value.table()?;
+            let hops = table.optional("hops", "\"gtsm\"").map_or(Some(HopLimit::System), |value| {
+                if value.is_string() {
+                    return value.choice("a hop limit", &[("gtsm", HopLimit::Gtsm)]);
+                }
+                value.integer(1..=255).and_then(NonZeroU8::new).map(HopLimit::Multihop)
+            });
+            let md5 = match table.optional("md5-key-file", "\"border1.key\"") {
+                Some(value) => read_key(&value, directory).map(Some),
+                None => Some(None),
+            };
+            table.finish();
+            Some((name.to_owned(), Transport { hops: hops?, md5: md5? }))
+        })
+        .collect();
+    sessions.into_iter().collect()
+}
+
+/// The key in a file, without the line end that editors add.
+fn read_key(value: &Value<'_>, directory: &Path) -> Option<Md5Key> {
+    let path = directory.join(value.string()?);
+    let octets = match std::fs::read(&path) {
+        Ok(octets) => octets,
+        Err(error) => {
+            value.error(
+                format!("cannot read {}: {error}", path.display()),
+                "write the key into that file, readable for tidegate alone",
+            );
+            return None;
+        }
+    };
+    let key = octets.strip_suffix(b"\n").unwrap_or(&octets);
+    value.reported(Md5Key::new(key))
+}
+
+fn parse_address(item: &Value<'_>) -> Option<SocketAddr> {
     let text = item.string()?;
     let address = text.parse().ok();
     if address.is_none() {
@@ -166,8 +222,8 @@ mod tests {
         let collector = Collector::new();
         let config = Document::parse(&source, &collector).and_then(|document| {
             let root = document.root(&collector);
-            let policy = resolve_policy(&root, Path::new(source.name()));
-            resolve(&root, policy)
+            let policy = resolve_policy(&root, Path::new("etc"));
+            resolve(&root, policy, Path::new("etc"))
         });
         collector.finish(config).map_err(|report| report.to_string())
     }
@@ -185,7 +241,8 @@ mod tests {
         let config = resolve_text(
             "policy = \"/srv/policy\"\n[capture]\ninterface = \"eth1\"\nfilter = \"ip\"\n\
              snap-length = 128\nbuffer-bytes = 1_048_576\npromiscuous = false\n\
-             [speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n",
+             [speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n\
+             [sessions.near]\nhops = \"gtsm\"\n[sessions.far]\nhops = 4\n",
         )
         .unwrap();
         assert_eq!(config.policy, Path::new("/srv/policy"));
@@ -193,6 +250,26 @@ mod tests {
         assert_eq!(config.capture.snap_length, 128);
         assert!(!config.capture.promiscuous);
         assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.sessions["near"].hops, HopLimit::Gtsm);
+        assert_eq!(config.sessions["far"].hops, HopLimit::Multihop(NonZeroU8::new(4).unwrap()));
+    }
+
+    #[test]
+    fn keys_come_from_files_and_are_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("border1.key");
+        std::fs::write(&key, "secret\n").unwrap();
+        let text = format!(
+            "policy = \"policy\"\n[sessions.border1]\nmd5-key-file = \"{}\"\n",
+            key.display()
+        );
+        let config = resolve_text(&text).unwrap();
+        assert_eq!(config.sessions["border1"].md5, Some(Md5Key::new(b"secret").unwrap()));
+        assert!(!format!("{config:?}").contains("secret"));
+        std::fs::write(&key, "\n").unwrap();
+        assert!(resolve_text(&text).unwrap_err().contains("1 to 80 octets, not 0"));
+        std::fs::remove_file(&key).unwrap();
+        assert!(resolve_text(&text).unwrap_err().contains("border1.key"));
     }
 
     #[test]

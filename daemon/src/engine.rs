@@ -9,16 +9,17 @@
 //! Live capture, replay and tests drive the same engine: they differ only in where summaries come
 //! from, who carries out the commands and what clock is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_detector::{Detector, TrafficSummary};
 use tidegate_model::{
-    AttackEvent, AttackId, BackendId, BackendState, Command, CommandId, CommandKind, MitigationKey,
-    Nlri, Occlusion, Outcome, OutcomeKind, Prefix, Timestamp,
+    AttackEvent, BackendId, BackendState, Command, CommandId, CommandKind, MitigationKey, Nlri,
+    Occlusion, Outcome, OutcomeKind, Prefix, Timestamp,
 };
 use tidegate_policy::{Planner, Policy};
-use tidegate_reconciler::{Change, EntryState, Goal, Reconciler};
+use tidegate_reconciler::{Change, Entry, EntryState, Goal, Reconciler};
 
 use crate::event::{Event, EventKind, Verb};
 use crate::pipeline;
@@ -57,15 +58,25 @@ pub enum EngineOutput {
 /// beyond this the oldest are forgotten, which costs an entry of the timeline and nothing else.
 const MAX_IN_FLIGHT: usize = 50_000;
 
+/// How often a desired set that has not changed is compared with the ledger again: for what found
+/// no room there. Comparing it at every answer would make a storm of answers hold up withdraws.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The state machine.
 pub struct Engine {
     detector: Detector,
     planner: Planner,
     reconciler: Reconciler,
+    /// The targets under attack, and what the detector was last told of each.
     occlusions: BTreeMap<Prefix, Occlusion>,
+    /// Those of which there may be something new to tell.
+    uncertain: BTreeSet<Prefix>,
+    /// Every backend that was commanded or reported. Few: the policy names them.
+    backends: BTreeSet<BackendId>,
     /// What each command that has no final outcome yet was about.
     in_flight: BTreeMap<CommandId, Verb>,
-    targets: BTreeMap<AttackId, Prefix>,
+    /// Generation of the desired set that the ledger was last compared with, and when.
+    compared: Option<(u64, Timestamp)>,
     outputs: Vec<EngineOutput>,
     stopped: bool,
 }
@@ -79,8 +90,10 @@ impl Engine {
             planner: Planner::new(Arc::clone(policy)),
             reconciler: Reconciler::new(pipeline::reconciler_config(policy, seed)),
             occlusions: BTreeMap::new(),
+            uncertain: BTreeSet::new(),
+            backends: BTreeSet::new(),
             in_flight: BTreeMap::new(),
-            targets: BTreeMap::new(),
+            compared: None,
             outputs: Vec::new(),
             stopped: false,
         }
@@ -95,14 +108,19 @@ impl Engine {
             EngineInput::Summary(_) => {}
             EngineInput::Outcome(outcome) => {
                 self.reconciler.handle_outcome(now, &outcome);
+                self.doubt(&outcome.nlri);
                 self.take_outcome(now, outcome);
             }
             EngineInput::Backend(backend, state) => {
                 self.reconciler.handle_backend(now, &backend, &state);
+                self.backends.insert(backend.clone());
+                self.doubt_all();
                 self.record(now, EventKind::Backend(backend, state));
             }
             EngineInput::Observed(backend, nlris) => {
                 self.reconciler.handle_observed(now, &backend, nlris);
+                self.backends.insert(backend);
+                self.doubt_all();
             }
             EngineInput::Policy(policy) => self.take_policy(now, &policy),
             EngineInput::Timeout => {}
@@ -141,6 +159,8 @@ impl Engine {
         self.reconciler.handle_space(now, policy.space.clone());
         self.detector.handle_config(now, pipeline::detector_config(policy));
         self.planner.handle_policy(now, Arc::clone(policy));
+        self.compared = None;
+        self.doubt_all();
     }
 
     fn take_outcome(&mut self, now: Timestamp, outcome: Outcome) {
@@ -157,11 +177,17 @@ impl Engine {
     /// Carries every consequence through, until nothing moves any more.
     fn settle(&mut self, now: Timestamp) {
         while let Some(event) = self.detector.poll_event() {
-            let attack = event.attack();
+            let target = event.attack().target;
             match &event {
-                AttackEvent::Ended(..) => self.targets.remove(&attack.id),
-                _ => self.targets.insert(attack.id, attack.target),
-            };
+                AttackEvent::Started(_) => {
+                    self.occlusions.insert(target, Occlusion::Visible);
+                    self.uncertain.insert(target);
+                }
+                AttackEvent::Updated(_) => {}
+                AttackEvent::Ended(..) => {
+                    self.occlusions.remove(&target);
+                }
+            }
             self.planner.handle_attack(now, &event);
             self.record(now, EventKind::Attack(event));
         }
@@ -169,9 +195,7 @@ impl Engine {
         while let Some(decision) = self.planner.poll_decision() {
             self.record(now, EventKind::Decision(decision));
         }
-        if !self.stopped {
-            self.reconciler.handle_desired(now, self.planner.desired());
-        }
+        self.compare(now);
         self.reconciler.handle_timeout(now);
         while let Some(command) = self.reconciler.poll_command() {
             let event = self.take_command(&command);
@@ -192,7 +216,23 @@ impl Engine {
         self.tell_occlusions();
     }
 
+    /// Hands the desired set to the reconciler, if it is new or was not looked at for a while.
+    fn compare(&mut self, now: Timestamp) {
+        let generation = self.planner.desired().generation;
+        let known = self.compared.is_some_and(|(compared, at)| {
+            compared == generation && now.since(at) < COMPARE_INTERVAL
+        });
+        if !self.stopped && !known {
+            self.compared = Some((generation, now));
+            self.reconciler.handle_desired(now, self.planner.desired());
+        }
+    }
+
     fn take_command(&mut self, command: &Command) -> EventKind {
+        self.doubt(command.nlri());
+        if !self.backends.contains(&command.backend) {
+            self.backends.insert(command.backend.clone());
+        }
         let verb = match &command.kind {
             CommandKind::Announce { .. } => Verb::Announce,
             CommandKind::Withdraw(_) => Verb::Withdraw,
@@ -218,30 +258,56 @@ impl Engine {
     }
 
     fn withdraw_reason(&self, key: &MitigationKey) -> String {
-        let entry = self.reconciler.entries().find(|(other, _)| *other == key);
-        match entry.map(|(_, entry)| entry.goal()) {
+        match self.reconciler.entry(key).map(Entry::goal) {
             Some(Goal::Remove(reason)) => reason.to_string(),
             Some(Goal::Refuse(refusal)) => refusal.to_string(),
             Some(Goal::Hold) | None => "to be announced anew".to_owned(),
         }
     }
 
+    /// A route of `nlri` may have come or gone.
+    fn doubt(&mut self, nlri: &Nlri) {
+        if let Nlri::Unicast(target) = nlri {
+            self.uncertain.insert(*target);
+        }
+    }
+
+    fn doubt_all(&mut self) {
+        self.uncertain.extend(self.occlusions.keys());
+    }
+
     /// Tells the detector which targets have become hidden or visible by our own doing.
     fn tell_occlusions(&mut self) {
-        let mut now_hidden = BTreeMap::new();
-        for target in self.targets.values() {
-            now_hidden.insert(*target, self.planner.occlusion(*target));
-        }
-        for (target, occlusion) in &now_hidden {
-            let before = self.occlusions.get(target).copied().unwrap_or(Occlusion::Visible);
-            if before != *occlusion {
-                self.detector.handle_occlusion(*target, *occlusion);
+        for target in std::mem::take(&mut self.uncertain) {
+            let occlusion = self.occlusion(target);
+            if let Some(told) = self.occlusions.get_mut(&target)
+                && *told != occlusion
+            {
+                *told = occlusion;
+                self.detector.handle_occlusion(target, occlusion);
             }
         }
-        self.occlusions = now_hidden;
+    }
+
+    /// A target is hidden as long as a blackhole for it may be in place, whatever is desired: a
+    /// withdraw that a peer has not taken yet lifts nothing, and one that was never installed hides
+    /// nothing.
+    fn occlusion(&self, target: Prefix) -> Occlusion {
+        let hidden = self.backends.iter().any(|backend| {
+            let key = MitigationKey { backend: backend.clone(), nlri: Nlri::Unicast(target) };
+            self.reconciler.entry(&key).is_some_and(may_hide)
+        });
+        if hidden { Occlusion::Blackholed } else { Occlusion::Visible }
     }
 
     fn record(&mut self, now: Timestamp, kind: EventKind) {
         self.outputs.push(EngineOutput::Event(Event { time: now, kind }));
     }
+}
+
+/// Whether traffic may be dropped because of `entry`.
+fn may_hide(entry: &Entry) -> bool {
+    // What is pending waits for a session without which the peer holds nothing of ours.
+    let absent = matches!(entry.state(), EntryState::Pending { .. } | EntryState::Rejected { .. });
+    entry.may_be_held() && !absent
 }

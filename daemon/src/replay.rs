@@ -132,7 +132,8 @@ impl<W: Write> Run<W> {
             Some(tick_end) => tick_end,
             None => self.begin(time)?,
         };
-        while tick_end <= time {
+        // At the end of time there is no next tick.
+        while tick_end <= time && tick_end < Timestamp::MAX {
             self.tick(tick_end)?;
             tick_end = tick_end + TICK;
             if self.idle >= IDLE_BEFORE_SKIP {
