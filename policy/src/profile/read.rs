@@ -332,6 +332,22 @@ fn flowspec(table: &Table<'_>, base: &FlowSpecProfile) -> Option<FlowSpecProfile
         &words(ActionKind::ALL, ActionKind::name),
         &base.actions,
     );
+    let numbers = flowspec_numbers(table, base);
+    table.finish();
+    Some(FlowSpecProfile {
+        components_v4: components_v4?,
+        components_v6: components_v6?,
+        operators: operators?,
+        bitmasks: bitmasks?,
+        tcp_flags: tcp_flags?,
+        fragment_bits: fragment_bits?,
+        actions: actions?,
+        ..numbers?
+    })
+}
+
+/// `base` with the lengths and limits that stand in `table`.
+fn flowspec_numbers(table: &Table<'_>, base: &FlowSpecProfile) -> Option<FlowSpecProfile> {
     let lengths_v4 = table
         .optional("lengths-v4", "[24, 32]")
         .map_or(Some(base.lengths_v4), |value| lengths(&value, SHORTEST_FLOWSPEC_V4, 32));
@@ -347,20 +363,13 @@ fn flowspec(table: &Table<'_>, base: &FlowSpecProfile) -> Option<FlowSpecProfile
     let max_rules = table
         .optional("max-rules", "50")
         .map_or(Some(base.max_rules), |value| value.integer(1..=MAX_ROUTES));
-    table.finish();
     Some(FlowSpecProfile {
-        components_v4: components_v4?,
-        components_v6: components_v6?,
-        operators: operators?,
-        bitmasks: bitmasks?,
-        tcp_flags: tcp_flags?,
-        fragment_bits: fragment_bits?,
-        actions: actions?,
         lengths_v4: lengths_v4?,
         lengths_v6: lengths_v6?,
         max_values: max_values?,
         max_octets: max_octets?,
         max_rules: max_rules?,
+        ..base.clone()
     })
 }
 
