@@ -14,6 +14,7 @@ use tidegate_model::{
 
 use crate::class::TrafficClass;
 use crate::judge::{MetricSet, rate};
+use crate::kind::{SEVERAL_SOURCES, vector_of};
 use crate::packet::protocol;
 use crate::reflector;
 use crate::sample::Sample;
@@ -24,8 +25,6 @@ use crate::summary::{ClassTraffic, Count};
 const MAX_VECTORS: usize = 8;
 /// Smallest part of a metric that is a vector of its own.
 const MIN_PART: f64 = 0.1;
-/// Sources from which on a reflection is believed: fewer servers make no flood worth the name.
-const SEVERAL_SOURCES: u64 = 8;
 /// Later fragments of one datagram, at most: 65,535 bytes in pieces of 1,480.
 const MAX_LATER_FRAGMENTS: u64 = 44;
 /// Ports in a signature, at most: each is a rule entry or more in a router.
@@ -137,50 +136,17 @@ fn candidates(sample: &Sample) -> Vec<Candidate> {
     found
 }
 
-fn vector_of(traffic: &ClassTraffic, sample: &Sample) -> AttackVector {
-    match traffic.class {
-        TrafficClass::Syn => AttackVector::SynFlood,
-        TrafficClass::SynAck if is_reflected_handshake(traffic) => AttackVector::SynAckReflection,
-        TrafficClass::SynAck | TrafficClass::Rst | TrafficClass::Tcp => AttackVector::TcpFlood,
-        TrafficClass::Reflected(reflector) if is_amplified(reflector, traffic, sample) => {
-            AttackVector::Amplification(reflector)
-        }
-        TrafficClass::Udp | TrafficClass::Reflected(_) => AttackVector::UdpFlood,
-        TrafficClass::Icmp => AttackVector::IcmpFlood,
-        TrafficClass::UdpFragment | TrafficClass::Fragment => AttackVector::FragmentFlood,
-        TrafficClass::Other => AttackVector::ProtocolFlood,
-    }
-}
-
-/// SYN-ACKs of many servers come from few ports; forged ones from any.
-fn is_reflected_handshake(traffic: &ClassTraffic) -> bool {
-    traffic.sources.estimate() >= SEVERAL_SOURCES
-        && part(traffic.source_ports.covered(), traffic.with_ports) >= 0.5
-}
-
-/// Whether UDP from a reflector's port is its amplified answers.
-///
-/// The length must be that of an amplified answer, or many servers must send what only an answer
-/// can be. One or two senders of what is no answer merely chose the port.
-fn is_amplified(reflector: Reflector, traffic: &ClassTraffic, sample: &Sample) -> bool {
-    let Some(row) = reflector::of(reflector) else { return false };
-    let sources = traffic.sources.estimate();
-    let fitting = part(traffic.fitting, traffic.checked);
-    let long = traffic.mean_length() >= u64::from(row.amplified_length);
-    let real = sources >= SEVERAL_SOURCES && fitting >= 0.9;
-    let forged = sources < 3 && traffic.checked > 0 && fitting < 0.5;
-    // Random source ports hit every reflector's port now and then.
-    let stray = sample
-        .class(TrafficClass::Udp)
-        .is_some_and(|udp| part(traffic.count.packets, udp.count.packets) < 0.01);
-    (long || real) && !forged && !stray
-}
-
 /// Counts later UDP fragments to the vectors whose first fragments they follow, in proportion.
 fn assign_fragments(found: &mut Vec<Candidate>, sample: &Sample) {
     let Some(later) = sample.class(TrafficClass::UdpFragment) else { return };
     let is_udp = |candidate: &Candidate| {
-        matches!(candidate.vector, AttackVector::UdpFlood | AttackVector::Amplification(_))
+        matches!(
+            candidate.vector,
+            AttackVector::UdpFlood
+                | AttackVector::DnsQueryFlood
+                | AttackVector::QuicFlood
+                | AttackVector::Amplification(_)
+        )
     };
     let firsts: u64 = found.iter().filter(|c| is_udp(c)).map(|c| c.traffic.fragments).sum();
     if firsts == 0 || later.count.packets / firsts > MAX_LATER_FRAGMENTS {
@@ -211,10 +177,7 @@ fn assign_resets(found: &mut Vec<Candidate>, sample: &Sample) {
     };
     reflection.add_counts(resets.class, resets.count, resets.fragments);
     reflection.resets = resets.count.packets;
-    found.retain(|candidate| candidate.vector != AttackVector::TcpFlood);
-    if let Some(others) = sample.class(TrafficClass::Tcp) {
-        found.push(Candidate::new(AttackVector::TcpFlood, others));
-    }
+    found.retain(|candidate| candidate.vector != AttackVector::RstFlood);
 }
 
 /// The candidates that make up the attack, largest first.
@@ -290,7 +253,7 @@ fn estimate(candidate: &Candidate, sample: &Sample, total: u64, loss: f64) -> Ve
         AttackVector::Amplification(reflector) => judge_amplification(reflector, candidate, sample),
         AttackVector::SynFlood => judge_syn_flood(candidate, sample),
         AttackVector::SynAckReflection => judge_reflection(candidate),
-        AttackVector::IcmpFlood => judge_icmp_flood(candidate),
+        AttackVector::IcmpFlood | AttackVector::IcmpBackscatter => judge_icmp_flood(candidate),
         _ => judge_plain(candidate, sample),
     };
     if loss > 0.0 {

@@ -38,9 +38,11 @@ const fn anything(_payload: &[u8]) -> Option<bool> {
     None
 }
 
-/// The QR bit (RFC 1035 §4.1.1); NetBIOS and multicast DNS have it in the same place.
+/// The QR bit, operation QUERY (RFC 1035 §4.1.1); NetBIOS and multicast DNS have them in the same
+/// place. Random octets pass in one of 8,192 cases: no answer has 256 questions.
 fn dns_answer(payload: &[u8]) -> Option<bool> {
-    octet(payload, 2, |flags| flags & 0x80 != 0)
+    let few_questions = payload.get(4).is_none_or(|high| *high == 0);
+    payload.get(2).map(|flags| flags & 0xf8 == 0x80 && few_questions)
 }
 
 /// Server mode 4, or the response bit of modes 6 and 7 (RFC 5905 §7.3, RFC 9327 §2).
@@ -114,7 +116,9 @@ pub(crate) const ROWS: &[Row] = rows! {
     }, "RFC 7252 §3: version 1, response class 2 to 5";
     Stun [3478] 60, 32, |payload| {
         let [first, second] = *payload.first_chunk::<2>()?;
-        Some(first & 0xc1 == 0x01 && second & 0x10 == 0)
+        // Success or error, method Binding, then the magic cookie where it was captured.
+        let cookie = payload.get(4..8).is_none_or(|cookie| cookie == [0x21, 0x12, 0xa4, 0x42]);
+        Some(first == 0x01 && matches!(second, 0x01 | 0x11) && cookie)
     }, "RFC 8489 §5: class bits 10 or 11; a request is 48 bytes; NETSCOUT 2021, factor 2.3";
     OpenVpn [1194] 50, 32, |payload| octet(payload, 0, |opcode| matches!(opcode >> 3, 4 | 5 | 8)),
         "OpenVPN ssl_pkt.h: P_CONTROL_HARD_RESET_SERVER is 54 bytes for 42, and is repeated";
@@ -133,8 +137,12 @@ pub(crate) const ROWS: &[Row] = rows! {
     Ipmi [623] 50, 4, |payload| begins(payload, &[0x06, 0x00]),
         "ASF 2.0 §3.2: RMCP header; a presence ping is 40 bytes, its pong 56";
     SourceEngine [27015, 27016, 27017, 27018, 27019, 27020] 60, 32,
-        |payload| begins(payload, &[0xff, 0xff, 0xff, 0xff]),
-        "Valve developer wiki, server queries: simple header 0xffffffff; a query is 53 bytes";
+        |payload| {
+            let [first, rest @ ..] = *payload.first_chunk::<4>()?;
+            Some(matches!(first, 0xfe | 0xff) && rest == [0xff; 3])
+        },
+        "Valve developer wiki, server queries: header 0xffffffff, or 0xfffffffe of an answer in \
+         parts; a query is 53 bytes";
     BitTorrent [6881, 6882, 6883, 6884, 6885, 6886, 6887, 6888, 6889] 100, 32, anything,
         "Adamsky et al., WOOT 2015, P2P file-sharing in hell";
     Ike [4500, 500] 80, 8, ike_answer,
@@ -198,6 +206,8 @@ mod tests {
             (Reflector::Dns, &[0, 1, 0x81, 0x80][..], Some(true)),
             (Reflector::Dns, &[0, 1, 0x01, 0x00], Some(false)),
             (Reflector::Dns, &[0, 1], None),
+            (Reflector::Dns, &[0, 1, 0x81, 0x80, 0x40, 1], Some(false)),
+            (Reflector::Dns, &[0, 1, 0xf1, 0x80], Some(false)),
             (Reflector::Ntp, &[0x24], Some(true)),
             (Reflector::Ntp, &[0x23], Some(false)),
             (Reflector::Ntp, &[0xd7, 0, 3, 0x2a], Some(true)),
@@ -207,7 +217,10 @@ mod tests {
             (Reflector::Ssdp, b"HTTP/1.1 200 OK", Some(true)),
             (Reflector::Ssdp, b"M-SEARCH * HTTP/1.1", Some(false)),
             (Reflector::Stun, &[0x01, 0x01], Some(true)),
+            (Reflector::Stun, &[0x01, 0x11], Some(true)),
             (Reflector::Stun, &[0x00, 0x01], Some(false)),
+            (Reflector::SourceEngine, &[0xfe, 0xff, 0xff, 0xff, 1], Some(true)),
+            (Reflector::SourceEngine, b"plain", Some(false)),
             (Reflector::Memcached, &[0, 1, 0, 0, 0, 1, 0, 0], Some(true)),
             (Reflector::Memcached, &[0, 1, 0, 0, 0, 1, 0], None),
             (Reflector::Portmap, &[9, 9, 9, 9, 0, 0, 0, 1], Some(true)),

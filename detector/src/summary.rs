@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate_model::{Metric, Timestamp};
 
 use crate::class::TrafficClass;
+use crate::form::Form;
 use crate::packet::{Fragment, Packet, Upper};
 use crate::reflector;
 use crate::sketch::{Frequent, LengthBands, SourceSketch};
@@ -173,6 +174,10 @@ pub struct ClassTraffic {
     pub checked: u64,
     /// Those of them for which it is.
     pub fitting: u64,
+    /// Those of each [`Form`], in the order of [`Form::ALL`].
+    pub forms: [u64; Form::ALL.len()],
+    /// Those that name their destination as their source.
+    pub to_self: u64,
     /// For each bit of the TCP flag octet, packets that have it set.
     pub flags: [u32; 8],
     /// Protocol numbers.
@@ -202,6 +207,8 @@ impl ClassTraffic {
             with_ports: 0,
             checked: 0,
             fitting: 0,
+            forms: [0; Form::ALL.len()],
+            to_self: 0,
             flags: [0; 8],
             protocols: Frequent::default(),
             icmp_types: Frequent::default(),
@@ -222,6 +229,7 @@ impl ClassTraffic {
         self.lengths.insert(packet.length);
         self.length_sum += u64::from(packet.length);
         self.sources.insert(source_hash);
+        self.to_self += u64::from(packet.source == packet.destination);
         let ports = match packet.upper {
             Upper::Tcp { ports, flags } => {
                 for (bit, count) in self.flags.iter_mut().enumerate() {
@@ -236,6 +244,10 @@ impl ClassTraffic {
                 {
                     self.checked += 1;
                     self.fitting += u64::from(fits);
+                } else if let Some(form) = Form::of(ports, payload)
+                    && let Some(count) = self.forms.get_mut(form as usize)
+                {
+                    *count += 1;
                 }
                 ports
             }
@@ -257,6 +269,10 @@ impl ClassTraffic {
         self.with_ports += other.with_ports;
         self.checked += other.checked;
         self.fitting += other.fitting;
+        self.to_self += other.to_self;
+        for (mine, theirs) in self.forms.iter_mut().zip(other.forms) {
+            *mine += theirs;
+        }
         for (mine, theirs) in self.flags.iter_mut().zip(other.flags) {
             *mine = mine.saturating_add(theirs);
         }
@@ -277,6 +293,8 @@ impl ClassTraffic {
         {
             *number /= 2;
         }
+        self.to_self /= 2;
+        self.forms.iter_mut().for_each(|number| *number /= 2);
         self.flags.iter_mut().for_each(|count| *count /= 2);
         self.protocols.halve();
         self.icmp_types.halve();

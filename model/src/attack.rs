@@ -68,64 +68,67 @@ reflectors! {
     Ike "ike",
 }
 
-/// The kind of a flood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AttackVector {
-    /// TCP connection requests (SYN without ACK, whatever the other flags).
-    SynFlood,
-    /// TCP SYN-ACK answers from many servers to requests that the target never sent.
-    SynAckReflection,
-    /// TCP segments of any other kind.
-    TcpFlood,
-    /// UDP datagrams that are no reflector's answers.
-    UdpFlood,
-    /// Answers of abused UDP services.
-    Amplification(Reflector),
-    /// ICMP or ICMPv6.
-    IcmpFlood,
-    /// Fragments that belong to no vector above.
-    FragmentFlood,
-    /// Any other IP protocol.
-    ProtocolFlood,
-    /// Over a threshold, of a kind that is not recognised.
-    Unknown,
-}
+macro_rules! vectors {
+    ($($variant:ident $name:literal $meaning:literal,)+) => {
+        /// The kind of a flood.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum AttackVector {
+            $(#[doc = $meaning] $variant,)+
+            /// Answers of abused UDP services.
+            Amplification(Reflector),
+            /// Over a threshold, of a kind that is not recognised.
+            Unknown,
+        }
 
-impl AttackVector {
-    /// Every vector.
-    pub fn all() -> impl Iterator<Item = Self> {
-        [
-            Self::SynFlood,
-            Self::SynAckReflection,
-            Self::TcpFlood,
-            Self::UdpFlood,
-            Self::IcmpFlood,
-            Self::FragmentFlood,
-            Self::ProtocolFlood,
-            Self::Unknown,
-        ]
-        .into_iter()
-        .chain(Reflector::ALL.iter().copied().map(Self::Amplification))
-    }
-}
-
-impl fmt::Display for AttackVector {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::SynFlood => "syn-flood",
-            Self::SynAckReflection => "syn-ack-reflection",
-            Self::TcpFlood => "tcp-flood",
-            Self::UdpFlood => "udp-flood",
-            Self::Amplification(reflector) => {
-                return formatter.pad(&format!("{}-amplification", reflector.name()));
+        impl AttackVector {
+            /// Every vector.
+            pub fn all() -> impl Iterator<Item = Self> {
+                [$(Self::$variant,)+ Self::Unknown]
+                    .into_iter()
+                    .chain(Reflector::ALL.iter().copied().map(Self::Amplification))
             }
-            Self::IcmpFlood => "icmp-flood",
-            Self::FragmentFlood => "fragment-flood",
-            Self::ProtocolFlood => "protocol-flood",
-            Self::Unknown => "unknown",
-        };
-        formatter.pad(name)
-    }
+        }
+
+        impl fmt::Display for AttackVector {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let name = match self {
+                    $(Self::$variant => $name,)+
+                    Self::Unknown => "unknown",
+                    Self::Amplification(reflector) => {
+                        return formatter.pad(&format!("{}-amplification", reflector.name()));
+                    }
+                };
+                formatter.pad(name)
+            }
+        }
+    };
+}
+
+vectors! {
+    SynFlood "syn-flood" "TCP connection requests: SYN without ACK, whatever the other flags.",
+    SynAckReflection "syn-ack-reflection"
+        "TCP SYN-ACK answers from many servers to requests that the target never sent.",
+    SynAckFlood "syn-ack-flood" "TCP SYN-ACKs that no servers sent.",
+    AckFlood "ack-flood" "TCP segments with ACK, with or without PSH, of no connection.",
+    RstFlood "rst-flood" "TCP resets.",
+    FinFlood "fin-flood" "TCP FIN, with or without ACK, of no connection.",
+    XmasFlood "xmas-flood" "TCP segments with FIN, PSH and URG.",
+    NullFlood "null-flood" "TCP segments without flags.",
+    MiddleboxReflection "middlebox-reflection"
+        "Pages of firewalls and censors that answer to segments which the target never sent.",
+    LandFlood "land-flood" "Packets that name the target as their source as well.",
+    TcpFlood "tcp-flood" "TCP segments of several kinds, or of any other.",
+    UdpFlood "udp-flood" "UDP datagrams of no kind below.",
+    DnsQueryFlood "dns-query-flood" "DNS queries, whatever they ask for.",
+    QuicFlood "quic-flood" "QUIC connection requests.",
+    IcmpFlood "icmp-flood" "ICMP or ICMPv6.",
+    IcmpBackscatter "icmp-backscatter"
+        "ICMP errors from many routers and hosts: someone else is attacked in the target's name.",
+    FragmentFlood "fragment-flood" "Fragments that belong to no vector above.",
+    GreFlood "gre-flood" "Generic Routing Encapsulation.",
+    EspFlood "esp-flood" "IPsec payloads.",
+    IgmpFlood "igmp-flood" "IGMP.",
+    ProtocolFlood "protocol-flood" "Any other IP protocol.",
 }
 
 /// A name that is no vector.

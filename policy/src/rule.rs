@@ -7,12 +7,13 @@
 //! |---|---|
 //! | amplification | UDP, source ports, packet length |
 //! | SYN flood | TCP, SYN without ACK, up to [`FEW_PORTS`] destination ports, packet length |
-//! | SYN-ACK reflection | TCP, SYN with ACK, source ports, packet length |
+//! | SYN-ACK reflection or flood | TCP, SYN with ACK, source ports, packet length |
 //! | other TCP | TCP, flags, ports, packet length; never TCP alone |
-//! | UDP flood | UDP, ports, packet length |
-//! | ICMP flood | ICMP or ICMPv6, type, packet length |
+//! | LAND | the target as source, protocol, flags, packet length |
+//! | UDP, DNS query or QUIC flood | UDP, ports, packet length |
+//! | ICMP flood or backscatter | ICMP or ICMPv6, type, packet length |
 //! | fragments | any fragment, protocol |
-//! | another protocol | its number, packet length |
+//! | GRE, ESP, IGMP, another protocol | its number, packet length |
 //!
 //! An attack that comes as fragments gets a second rule for all fragments but the first: those have
 //! no ports to match. How many ports a rule may have at one receiver is in its
@@ -38,8 +39,11 @@ pub const FEW_PORTS: usize = 5;
 pub const MAX_RULES: usize = 8;
 
 const ICMP: u8 = 1;
+const IGMP: u8 = 2;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const GRE: u8 = 47;
+const ESP: u8 = 50;
 const ICMPV6: u8 = 58;
 /// The IPv6 extension header that makes a fragment; the protocol stands behind it.
 const FRAGMENT_HEADER: u8 = 44;
@@ -141,15 +145,29 @@ fn rules_of_vector(
     let protocol = protocol_of(vector, signature, target.family())?;
     let mut rules = match vector {
         AttackVector::SynFlood => syn_flood(signature),
-        AttackVector::SynAckReflection => syn_ack_reflection(signature),
-        AttackVector::TcpFlood => tcp_flood(signature),
-        AttackVector::UdpFlood => port_flood(vec![protocol_is(UDP)], signature),
+        AttackVector::SynAckReflection | AttackVector::SynAckFlood => syn_ack_reflection(signature),
+        AttackVector::AckFlood
+        | AttackVector::RstFlood
+        | AttackVector::FinFlood
+        | AttackVector::XmasFlood
+        | AttackVector::NullFlood
+        | AttackVector::MiddleboxReflection
+        | AttackVector::TcpFlood => tcp_flood(signature),
+        AttackVector::LandFlood => vec![land_flood(target, protocol, signature)],
+        AttackVector::UdpFlood | AttackVector::DnsQueryFlood | AttackVector::QuicFlood => {
+            port_flood(vec![protocol_is(UDP)], signature)
+        }
         AttackVector::Amplification(_) => amplification(signature),
-        AttackVector::IcmpFlood => vec![icmp_flood(protocol, signature)],
+        AttackVector::IcmpFlood | AttackVector::IcmpBackscatter => {
+            vec![icmp_flood(protocol, signature)]
+        }
         AttackVector::FragmentFlood => {
             return one_rule(target, fragment_flood(protocol), too_broad);
         }
-        AttackVector::ProtocolFlood => {
+        AttackVector::GreFlood
+        | AttackVector::EspFlood
+        | AttackVector::IgmpFlood
+        | AttackVector::ProtocolFlood => {
             protocol.map(|number| vec![protocol_is(number)]).into_iter().collect()
         }
         AttackVector::Unknown => Vec::new(),
@@ -192,15 +210,31 @@ fn protocol_of(
     family: AddressFamily,
 ) -> Result<Option<u8>, NoRule> {
     let implied = match vector {
-        AttackVector::SynFlood | AttackVector::SynAckReflection | AttackVector::TcpFlood => {
-            Some(TCP)
-        }
-        AttackVector::UdpFlood | AttackVector::Amplification(_) => Some(UDP),
-        AttackVector::IcmpFlood => Some(match family {
+        AttackVector::SynFlood
+        | AttackVector::SynAckReflection
+        | AttackVector::SynAckFlood
+        | AttackVector::AckFlood
+        | AttackVector::RstFlood
+        | AttackVector::FinFlood
+        | AttackVector::XmasFlood
+        | AttackVector::NullFlood
+        | AttackVector::MiddleboxReflection
+        | AttackVector::TcpFlood => Some(TCP),
+        AttackVector::UdpFlood
+        | AttackVector::DnsQueryFlood
+        | AttackVector::QuicFlood
+        | AttackVector::Amplification(_) => Some(UDP),
+        AttackVector::IcmpFlood | AttackVector::IcmpBackscatter => Some(match family {
             AddressFamily::Ipv4 => ICMP,
             AddressFamily::Ipv6 => ICMPV6,
         }),
-        AttackVector::FragmentFlood | AttackVector::ProtocolFlood | AttackVector::Unknown => None,
+        AttackVector::GreFlood => Some(GRE),
+        AttackVector::EspFlood => Some(ESP),
+        AttackVector::IgmpFlood => Some(IGMP),
+        AttackVector::LandFlood
+        | AttackVector::FragmentFlood
+        | AttackVector::ProtocolFlood
+        | AttackVector::Unknown => None,
     };
     match (implied, signature.protocol) {
         (Some(implied), Some(protocol)) if implied != protocol => {
@@ -230,8 +264,21 @@ fn tcp_flood(signature: &Signature) -> Vec<Components> {
     port_flood(std::iter::once(protocol_is(TCP)).chain(flags).collect(), signature)
 }
 
-/// The service's port is what makes it an answer: without it the rule would cut all UDP.
+/// Nothing honest comes from the target to the target.
+fn land_flood(target: Prefix, protocol: Option<u8>, signature: &Signature) -> Components {
+    let from = FlowSpecComponent::SourcePrefix(target);
+    let flags = signature.tcp_flags.filter(|_| protocol == Some(TCP)).map(tcp_flags);
+    protocol.map(protocol_is).into_iter().chain([from]).chain(flags).collect()
+}
+
+/// The service's port is what makes it an answer: without it the rule would cut all UDP, unless
+/// all answers are of one length.
 fn amplification(signature: &Signature) -> Vec<Components> {
+    if signature.source_ports.is_empty()
+        && signature.packet_length.is_some_and(|(low, high)| low == high)
+    {
+        return vec![vec![protocol_is(UDP)]];
+    }
     let most = signature.source_ports.len().min(MAX_VALUES);
     match signature.source_ports.get(..most) {
         Some(ports @ [_, ..]) => {

@@ -103,7 +103,7 @@ fn answers_to_other_floods_do_not_either() {
         (
             "resets",
             |n, a| (tcp((a, port(n)), victim(80), ACK, 0), tcp(victim(80), (a, port(n)), RST, 0)),
-            AttackVector::TcpFlood,
+            AttackVector::AckFlood,
         ),
     ];
     for (name, exchange, vector) in cases {
@@ -143,12 +143,92 @@ fn syn_ack_reflection_with_refusing_servers() {
 #[test]
 fn other_tcp_floods() {
     let limits = thresholds(&[(Metric::Tcp, 1000)]);
-    for flags in [ACK, ACK | 0x08, 0x01, 0x00, 0x29] {
+    for (flags, vector) in [
+        (ACK, AttackVector::AckFlood),
+        (ACK | 0x08, AttackVector::AckFlood),
+        (RST, AttackVector::RstFlood),
+        (RST | ACK, AttackVector::RstFlood),
+        (0x01, AttackVector::FinFlood),
+        (0x01 | ACK, AttackVector::FinFlood),
+        (0x00, AttackVector::NullFlood),
+        (0x29, AttackVector::XmasFlood),
+        (SYN | ACK, AttackVector::SynAckFlood),
+    ] {
         let mut lab = Lab::new(config(&["0.0.0.0/0"], limits));
         flood(&mut lab, |n| tcp((source(n), port(n)), victim(443), flags, 0));
-        let attack = lab.expect(VICTIM, AttackVector::TcpFlood);
+        let attack = lab.expect(VICTIM, vector);
         let flags = TcpFlags { set: flags, clear: !flags };
         assert_eq!(attack.vectors[0].signature.tcp_flags, Some(flags));
+    }
+}
+
+#[test]
+fn tcp_of_all_kinds_is_of_none() {
+    let mut lab = Lab::new(config(&["0.0.0.0/0"], thresholds(&[(Metric::Tcp, 1000)])));
+    let flags = [ACK, 0x01 | ACK, 0x00, 0x29];
+    flood(&mut lab, |n| tcp((source(n), port(n)), victim(443), flags[n as usize % 4], 0));
+    lab.expect(VICTIM, AttackVector::TcpFlood);
+}
+
+#[test]
+fn pages_of_middleboxes_are_told_from_segments_of_no_connection() {
+    let limits = thresholds(&[(Metric::Tcp, 1000)]);
+    for (from, length, vector) in [
+        (80, 900, AttackVector::MiddleboxReflection),
+        (80, 0, AttackVector::AckFlood),
+        (5000, 900, AttackVector::AckFlood),
+    ] {
+        let mut lab = Lab::new(config(&["0.0.0.0/0"], limits));
+        flood(&mut lab, |n| tcp((source(n % 300), from), victim(port(n)), ACK | 0x08, length));
+        lab.expect(VICTIM, vector);
+    }
+}
+
+#[test]
+fn packets_from_the_target_to_itself() {
+    let mut lab = Lab::everything();
+    flood(&mut lab, |n| tcp(victim(port(n)), victim(443), SYN, 0));
+    lab.expect(VICTIM, AttackVector::LandFlood);
+}
+
+#[test]
+fn requests_that_are_told_by_their_form() {
+    let query = [7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 3, b'w', b'w', b'w'];
+    for (to, payload, length, vector) in [
+        (53, &query[..], 40, AttackVector::DnsQueryFlood),
+        (443, &[0xc3, 0, 0, 0, 1, 8][..], 1200, AttackVector::QuicFlood),
+        (443, &[0x43, 9, 9, 9, 9, 8][..], 1200, AttackVector::UdpFlood),
+        (9, &[0, 3, 0, 1, b'x'][..], 516, AttackVector::Amplification(Reflector::Tftp)),
+    ] {
+        let mut lab = Lab::everything();
+        lab.run(20, 300, |n| udp((source(n % 999), port(n)), victim(to), payload, length));
+        lab.expect(VICTIM, vector);
+    }
+}
+
+#[test]
+fn errors_from_everywhere_are_backscatter_and_from_few_a_flood() {
+    for (hosts, kind, vector) in [
+        (300, 3, AttackVector::IcmpBackscatter),
+        (300, 11, AttackVector::IcmpBackscatter),
+        (2, 3, AttackVector::IcmpFlood),
+        (300, 8, AttackVector::IcmpFlood),
+    ] {
+        let mut lab = Lab::everything();
+        flood(&mut lab, |n| icmp(source(n % hosts), ip(VICTIM), kind));
+        lab.expect(VICTIM, vector);
+    }
+}
+
+#[test]
+fn noise_from_a_reflectors_port_is_no_amplification_however_many_send_it() {
+    for reflector_port in [53, 123, 1900, 389, 161, 11_211] {
+        let mut lab = Lab::everything();
+        lab.run(20, 300, |n| {
+            let noise = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+            udp((source(n), reflector_port), victim(port(n)), &noise, 900)
+        });
+        lab.expect(VICTIM, AttackVector::UdpFlood);
     }
 }
 
@@ -222,10 +302,17 @@ fn fragment_floods() {
 
 #[test]
 fn protocol_floods() {
-    let mut lab = Lab::everything();
-    lab.run(20, 300, |n| packet(source(n), ip(VICTIM), 47, WHOLE, &[0; 40]));
-    let attack = lab.expect(VICTIM, AttackVector::ProtocolFlood);
-    assert_eq!(attack.vectors[0].signature.protocol, Some(47));
+    for (number, vector) in [
+        (47, AttackVector::GreFlood),
+        (50, AttackVector::EspFlood),
+        (2, AttackVector::IgmpFlood),
+        (132, AttackVector::ProtocolFlood),
+    ] {
+        let mut lab = Lab::everything();
+        lab.run(20, 300, |n| packet(source(n), ip(VICTIM), number, WHOLE, &[0; 40]));
+        let attack = lab.expect(VICTIM, vector);
+        assert_eq!(attack.vectors[0].signature.protocol, Some(number));
+    }
 }
 
 /// What a server of `reflector` answers from, an opening that fits, and a usual length.
@@ -245,7 +332,7 @@ fn answer_of(reflector: Reflector) -> (u16, &'static [u8], usize) {
         Reflector::Mdns => (5353, &[0, 0, 0x84, 0], 300),
         Reflector::WsDiscovery => (3702, b"<?xml version", 900),
         Reflector::Coap => (5683, &[0x60, 0x45], 400),
-        Reflector::Stun => (3478, &[0x01, 0x01], 100),
+        Reflector::Stun => (3478, &[0x01, 0x01, 0, 80, 0x21, 0x12, 0xa4, 0x42], 100),
         Reflector::OpenVpn => (1194, &[0x40], 26),
         Reflector::Ubiquiti => (10_001, &[1, 0], 206),
         Reflector::Arms => (3283, &[0, 1], 1034),
@@ -637,5 +724,5 @@ fn a_flood_does_not_hide_behind_what_the_host_asks() {
         }
         lab.tick();
     }
-    lab.expect("10.0.0.7", AttackVector::TcpFlood);
+    lab.expect("10.0.0.7", AttackVector::AckFlood);
 }

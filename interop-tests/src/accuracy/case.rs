@@ -132,8 +132,14 @@ fn singles(seed: u64) -> Vec<Case> {
 
 /// Attackers differ in how many hosts they have, where they aim and what they fill packets with.
 fn shaped(mut stream: Stream, vector: AttackVector, random: &mut Random) -> Stream {
-    let reflected =
-        matches!(vector, AttackVector::Amplification(_) | AttackVector::SynAckReflection);
+    // Answers come from many places and have lengths of their own.
+    let reflected = matches!(
+        vector,
+        AttackVector::Amplification(_)
+            | AttackVector::SynAckReflection
+            | AttackVector::MiddleboxReflection
+            | AttackVector::IcmpBackscatter
+    );
     stream.sources = if reflected {
         random.pick(&[None, Some(20), Some(100), Some(500)])
     } else {

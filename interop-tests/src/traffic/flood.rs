@@ -7,7 +7,7 @@ use tidegate_model::AttackVector;
 use super::address::{Origins, Targets};
 use super::frame::{Fragment, FrameBuilder, Ip, MTU, Tcp, flag, protocol, put_ipv4_udp, put_udp};
 use super::random::Random;
-use super::reflect::{Answer, answer};
+use super::reflect::{Answer, answer, dns_query};
 use super::scenario::Source;
 use super::schedule::Schedule;
 use super::stream::Stream;
@@ -17,6 +17,11 @@ const ANSWERS: usize = 64;
 
 /// TTLs that systems start with.
 const INITIAL_TTLS: [u8; 3] = [64, 128, 255];
+
+/// Four segments in five are plain acknowledgements.
+const ACKNOWLEDGING: &[u8] = &[flag::ACK, flag::ACK, flag::ACK, flag::ACK, flag::PSH | flag::ACK];
+/// All lights on.
+const XMAS: u8 = flag::FIN | flag::PSH | flag::URG;
 
 /// What is left to send of a datagram that does not fit one packet.
 #[derive(Debug)]
@@ -51,6 +56,7 @@ fn usual_sources(vector: AttackVector) -> u32 {
         AttackVector::SynFlood => u32::MAX,
         AttackVector::Amplification(_) => 2_000,
         AttackVector::SynAckReflection => 7_000,
+        AttackVector::MiddleboxReflection | AttackVector::IcmpBackscatter => 2_000,
         _ => 10_000,
     }
 }
@@ -139,14 +145,84 @@ impl Flood {
         builder.tcp(&ip, ports, &tcp, options, &[]);
     }
 
-    fn tcp(&mut self, builder: &mut FrameBuilder) {
+    /// A segment of no connection, with one of these flag octets.
+    fn tcp(&mut self, builder: &mut FrameBuilder, flags: &[u8]) {
         let (ip, _) = self.ip();
         let ports = (self.random.port(1024, 65_535), self.port.unwrap_or(443));
         let (sequence, acknowledgement) = (self.random.bits() as u32, self.random.bits() as u32);
-        let flags = if self.random.chance(80) { flag::ACK } else { flag::PSH | flag::ACK };
+        let flags = self.random.pick(flags);
         let tcp = Tcp { sequence, acknowledgement, flags, window: 1024 };
         let length = self.payload_length(&ip, 20, 0);
         builder.tcp(&ip, ports, &tcp, &[], self.noise(length));
+    }
+
+    /// The page of a firewall that saw a forged request for something forbidden.
+    fn page(&mut self, builder: &mut FrameBuilder) {
+        let (ip, _) = self.ip();
+        let ports = (80, self.port.unwrap_or_else(|| self.random.port(1024, 65_535)));
+        let (sequence, acknowledgement) = (self.random.bits() as u32, self.random.bits() as u32);
+        let flags = self.random.pick(&[flag::PSH | flag::ACK, flag::FIN | flag::PSH | flag::ACK]);
+        let tcp = Tcp { sequence, acknowledgement, flags, window: 8192 };
+        let usual = self.random.between(300, 1200) as usize;
+        let length = self.payload_length(&ip, 20, usual);
+        let mut page = std::mem::take(&mut self.datagram);
+        page.clear();
+        page.extend_from_slice(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n<html>");
+        page.resize(length, b'x');
+        builder.tcp(&ip, ports, &tcp, &[], &page);
+        self.datagram = page;
+    }
+
+    /// From the target to itself, to a port of which it has an open one.
+    fn land(&mut self, builder: &mut FrameBuilder) {
+        let (mut ip, _) = self.ip();
+        ip.source = ip.destination;
+        let port = self.port.unwrap_or(139);
+        let sequence = self.random.bits() as u32;
+        let tcp = Tcp { sequence, acknowledgement: 0, flags: flag::SYN, window: 1024 };
+        let length = self.payload_length(&ip, 20, 0);
+        builder.tcp(&ip, (port, port), &tcp, &[], self.noise(length));
+    }
+
+    /// A UDP payload that is padded, or cut, to the length that the stream asks for.
+    fn request(
+        &mut self,
+        builder: &mut FrameBuilder,
+        port: u16,
+        make: fn(&mut Random, &mut Vec<u8>),
+    ) {
+        let (ip, _) = self.ip();
+        let ports = (self.random.port(1024, 65_535), port);
+        let mut payload = std::mem::take(&mut self.datagram);
+        payload.clear();
+        make(&mut self.random, &mut payload);
+        let length = self.payload_length(&ip, 8, payload.len());
+        payload.resize(length, 0);
+        builder.udp(&ip, ports, &payload);
+        self.datagram = payload;
+    }
+
+    /// An error about a datagram that the target never sent (RFC 792, RFC 4443 §3).
+    fn unreachable(&mut self, builder: &mut FrameBuilder) {
+        let (ip, identity) = self.ip();
+        let kinds: [(u8, u8); 2] =
+            if ip.destination.is_ipv4() { [(3, 3), (11, 0)] } else { [(1, 4), (3, 0)] };
+        let kind = kinds.get((identity % 2) as usize).copied().unwrap_or_default();
+        // Four unused octets, then the datagram as far as it is quoted.
+        let length = self.payload_length(&ip, 8, 28);
+        let mut rest = std::mem::take(&mut self.datagram);
+        rest.clear();
+        rest.extend_from_slice(&[0; 4]);
+        rest.extend_from_slice(self.noise(length));
+        builder.icmp(&ip, kind, &rest);
+        self.datagram = rest;
+    }
+
+    /// A packet of a protocol of which nothing but the number matters.
+    fn protocol(&mut self, builder: &mut FrameBuilder, number: u8, usual: usize) {
+        let (ip, _) = self.ip();
+        let length = self.payload_length(&ip, 0, usual).max(8);
+        builder.raw(&ip, number, self.noise(length));
     }
 
     fn udp(&mut self, builder: &mut FrameBuilder) {
@@ -198,16 +274,12 @@ impl Flood {
     /// A bit of everything: no single kind carries the flood.
     fn mixture(&mut self, builder: &mut FrameBuilder) {
         match self.random.below(6) {
-            0 => self.tcp(builder),
+            0 => self.tcp(builder, ACKNOWLEDGING),
             1 => self.udp(builder),
             2 => self.icmp(builder),
             3 => self.orphan(builder),
             4 => self.encapsulated(builder),
-            _ => {
-                let (ip, _) = self.ip();
-                let length = self.payload_length(&ip, 0, 120).max(16);
-                builder.raw(&ip, protocol::ESP, self.noise(length));
-            }
+            _ => self.protocol(builder, protocol::ESP, 120),
         }
     }
 
@@ -243,6 +315,45 @@ impl Flood {
     }
 }
 
+impl Flood {
+    /// Sends a packet that continues nothing.
+    fn begin(&mut self, builder: &mut FrameBuilder) {
+        match self.vector {
+            AttackVector::SynFlood => self.syn(builder),
+            AttackVector::SynAckReflection => self.syn_ack(builder),
+            AttackVector::SynAckFlood => self.tcp(builder, &[flag::SYN | flag::ACK]),
+            AttackVector::AckFlood => self.tcp(builder, ACKNOWLEDGING),
+            AttackVector::RstFlood => self.tcp(builder, &[flag::RST, flag::RST | flag::ACK]),
+            AttackVector::FinFlood => self.tcp(builder, &[flag::FIN, flag::FIN | flag::ACK]),
+            AttackVector::XmasFlood => self.tcp(builder, &[XMAS]),
+            AttackVector::NullFlood => self.tcp(builder, &[0]),
+            AttackVector::TcpFlood => {
+                self.tcp(builder, &[0, XMAS, flag::FIN | flag::ACK, flag::ACK, flag::URG]);
+            }
+            AttackVector::MiddleboxReflection => self.page(builder),
+            AttackVector::LandFlood => self.land(builder),
+            AttackVector::UdpFlood => self.udp(builder),
+            AttackVector::DnsQueryFlood => self.request(builder, 53, dns_query),
+            AttackVector::QuicFlood => self.request(builder, 443, quic_initial),
+            AttackVector::Amplification(_) => self.reflected(builder),
+            AttackVector::IcmpFlood => self.icmp(builder),
+            AttackVector::IcmpBackscatter => self.unreachable(builder),
+            AttackVector::FragmentFlood => self.orphan(builder),
+            AttackVector::GreFlood => self.encapsulated(builder),
+            AttackVector::EspFlood => self.protocol(builder, protocol::ESP, 120),
+            AttackVector::IgmpFlood => self.protocol(builder, protocol::IGMP, 8),
+            AttackVector::ProtocolFlood => self.protocol(builder, protocol::SCTP, 400),
+            AttackVector::Unknown => self.mixture(builder),
+        }
+    }
+}
+
+/// The first datagram of a connection: a long header of version 1 (RFC 9000 §17.2.2), padded.
+fn quic_initial(random: &mut Random, to: &mut Vec<u8>) {
+    to.extend_from_slice(&[0xc0 | random.octet() & 0x0f, 0, 0, 0, 1, 8]);
+    random.fill(to, 1194);
+}
+
 /// The answer with its payload cut or repeated to the length that the stream asks for.
 fn fitted(mut answer: Answer, stream: &Stream) -> Answer {
     let Some(length) = stream.packet_length else { return answer };
@@ -263,17 +374,7 @@ impl Source for Flood {
 
     fn emit(&mut self, builder: &mut FrameBuilder) {
         if !self.continue_datagram(builder) {
-            match self.vector {
-                AttackVector::SynFlood => self.syn(builder),
-                AttackVector::SynAckReflection => self.syn_ack(builder),
-                AttackVector::TcpFlood => self.tcp(builder),
-                AttackVector::UdpFlood => self.udp(builder),
-                AttackVector::Amplification(_) => self.reflected(builder),
-                AttackVector::IcmpFlood => self.icmp(builder),
-                AttackVector::FragmentFlood => self.orphan(builder),
-                AttackVector::ProtocolFlood => self.encapsulated(builder),
-                AttackVector::Unknown => self.mixture(builder),
-            }
+            self.begin(builder);
         }
         self.schedule.advance(&mut self.random);
     }

@@ -14,12 +14,14 @@ pub(crate) const MTU: usize = 1500;
 /// IP protocol numbers.
 pub(crate) mod protocol {
     pub(crate) const ICMP: u8 = 1;
+    pub(crate) const IGMP: u8 = 2;
     pub(crate) const TCP: u8 = 6;
     pub(crate) const UDP: u8 = 17;
     pub(crate) const GRE: u8 = 47;
     pub(crate) const ESP: u8 = 50;
     pub(crate) const IPV6_FRAGMENT: u8 = 44;
     pub(crate) const ICMPV6: u8 = 58;
+    pub(crate) const SCTP: u8 = 132;
 }
 
 /// TCP flags (RFC 9293 §3.1).
@@ -29,6 +31,7 @@ pub(crate) mod flag {
     pub(crate) const RST: u8 = 0x04;
     pub(crate) const PSH: u8 = 0x08;
     pub(crate) const ACK: u8 = 0x10;
+    pub(crate) const URG: u8 = 0x20;
 }
 
 /// A MAC address.

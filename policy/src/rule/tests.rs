@@ -112,6 +112,27 @@ fn every_vector_has_its_narrowest_rule() {
             "protocol =17; fragment is first",
         ),
         (AttackVector::FragmentFlood, Signature { fragments: true, ..none() }, "fragment is first"),
+        (AttackVector::GreFlood, Signature { protocol: Some(47), ..none() }, "protocol =47"),
+        (
+            AttackVector::EspFlood,
+            Signature { packet_length: Some((60, 90)), ..none() },
+            "protocol =50; packet-length >=60&<=90",
+        ),
+        (
+            AttackVector::LandFlood,
+            Signature { protocol: Some(6), ..none() },
+            "source 203.0.113.7/32; protocol =6",
+        ),
+        (
+            AttackVector::NullFlood,
+            Signature { tcp_flags: flags(0, 0x3f), ..none() },
+            "protocol =6; tcp-flags !fin|syn|rst|psh|ack|urg",
+        ),
+        (
+            AttackVector::Amplification(Reflector::Tftp),
+            Signature { packet_length: Some((544, 544)), ..none() },
+            "protocol =17; packet-length =544",
+        ),
         (AttackVector::ProtocolFlood, Signature { protocol: Some(47), ..none() }, "protocol =47"),
     ] {
         let expected = format!("flow4 {{ destination 203.0.113.7/32; {rule} }}");

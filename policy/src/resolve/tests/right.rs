@@ -118,7 +118,12 @@ fn wildcards_are_expanded() {
     assert_eq!(vectors(r#"["*-amplification"]"#).len(), Reflector::ALL.len());
     assert_eq!(
         vectors(r#"["tcp-*", "syn-flood", "syn-*"]"#),
-        [AttackVector::SynFlood, AttackVector::SynAckReflection, AttackVector::TcpFlood]
+        [
+            AttackVector::SynFlood,
+            AttackVector::SynAckReflection,
+            AttackVector::SynAckFlood,
+            AttackVector::TcpFlood
+        ]
     );
 }
 
