@@ -73,6 +73,8 @@ pub struct Engine {
     uncertain: BTreeSet<Prefix>,
     /// Every backend that was commanded or reported. Few: the policy names them.
     backends: BTreeSet<BackendId>,
+    /// Those that said that they are down.
+    down: BTreeSet<BackendId>,
     /// What each command that has no final outcome yet was about.
     in_flight: BTreeMap<CommandId, Verb>,
     /// Generation of the desired set that the ledger was last compared with, and when.
@@ -92,6 +94,7 @@ impl Engine {
             occlusions: BTreeMap::new(),
             uncertain: BTreeSet::new(),
             backends: BTreeSet::new(),
+            down: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             compared: None,
             outputs: Vec::new(),
@@ -114,6 +117,10 @@ impl Engine {
             EngineInput::Backend(backend, state) => {
                 self.reconciler.handle_backend(now, &backend, &state);
                 self.backends.insert(backend.clone());
+                match state {
+                    BackendState::Up => self.down.remove(&backend),
+                    BackendState::Down { .. } => self.down.insert(backend.clone()),
+                };
                 self.doubt_all();
                 self.record(now, EventKind::Backend(backend, state));
             }
@@ -295,7 +302,8 @@ impl Engine {
     fn occlusion(&self, target: Prefix) -> Occlusion {
         let hidden = self.backends.iter().any(|backend| {
             let key = MitigationKey { backend: backend.clone(), nlri: Nlri::Unicast(target) };
-            self.reconciler.entry(&key).is_some_and(may_hide)
+            let entry = self.reconciler.entry(&key);
+            entry.is_some_and(|entry| may_hide(entry, self.down.contains(backend)))
         });
         if hidden { Occlusion::Blackholed } else { Occlusion::Visible }
     }
@@ -305,9 +313,12 @@ impl Engine {
     }
 }
 
-/// Whether traffic may be dropped because of `entry`.
-fn may_hide(entry: &Entry) -> bool {
-    // What is pending waits for a session without which the peer holds nothing of ours.
-    let absent = matches!(entry.state(), EntryState::Pending { .. } | EntryState::Rejected { .. });
-    entry.may_be_held() && !absent
+/// Whether traffic may be dropped because of `entry`, at a backend that is `down` or is not.
+fn may_hide(entry: &Entry, down: bool) -> bool {
+    match entry.state() {
+        EntryState::Rejected { .. } => false,
+        // Without a session the peer holds nothing of ours. With one it may be on its way.
+        EntryState::Pending { .. } => !down && entry.may_be_held(),
+        _ => entry.may_be_held(),
+    }
 }

@@ -8,7 +8,7 @@ use tidegate_policy::Policy;
 
 /// A flood of UDP datagrams or of SYNs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flood {
+pub(crate) enum Flood {
     Udp,
     Syn,
 }
@@ -63,7 +63,7 @@ fn syn(number: u32) -> Vec<u8> {
 }
 
 /// What the meter lists for `packets` of `flood` to `target`.
-pub fn listed(policy: &Policy, target: IpAddr, flood: Flood, packets: u32) -> TargetTraffic {
+pub(crate) fn listed(policy: &Policy, target: IpAddr, flood: Flood, packets: u32) -> TargetTraffic {
     let mut meter = Meter::new(&tidegate::pipeline::detector_config(policy), 1);
     for number in 0..packets {
         let frame = frame(target, flood, number);
@@ -76,7 +76,11 @@ pub fn listed(policy: &Policy, target: IpAddr, flood: Flood, packets: u32) -> Ta
 }
 
 /// A summary of `targets` between two times.
-pub fn summary(start: Timestamp, end: Timestamp, mut targets: Vec<TargetTraffic>) -> TrafficSummary {
+pub(crate) fn summary(
+    start: Timestamp,
+    end: Timestamp,
+    mut targets: Vec<TargetTraffic>,
+) -> TrafficSummary {
     targets.sort_by_key(|target| target.address);
     let total = |target: &TargetTraffic| target.unasked.get(tidegate_model::Metric::Total).packets;
     let packets = targets.iter().map(total).sum();

@@ -5,51 +5,49 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidegate_bgpd::SessionParameters;
 use tidegate_bgpd::egress::Gate;
 use tidegate_bgpd::rib::{AdjRibOut, Answer, SentKind};
-use tidegate_model::{
-    BackendId, BackendState, Command, CommandKind, Nlri, Outcome, OutcomeKind,
-};
+use tidegate_model::{BackendId, BackendState, Command, CommandKind, Nlri, Outcome, OutcomeKind};
 use tidegate_policy::Policy;
 
 /// News for the engine, as a backend tells it.
 #[derive(Clone, Debug)]
-pub enum News {
+pub(crate) enum News {
     Outcome(Outcome),
     State(BackendId, BackendState),
     Observed(BackendId, Vec<Nlri>),
 }
 
 /// A peer of the speaker: the real Adj-RIB-Out and gate, and a router that does as it is told.
-pub struct Peer {
+pub(crate) struct Peer {
     rib: AdjRibOut,
     session: SessionParameters,
-    pub up: bool,
+    pub(crate) up: bool,
     /// The router does not read: its window is zero.
-    pub stuck: bool,
+    pub(crate) stuck: bool,
     /// What the router holds.
-    pub held: BTreeSet<Nlri>,
+    pub(crate) held: BTreeSet<Nlri>,
 }
 
 /// nftables.
 #[derive(Default)]
-pub struct Kernel {
-    pub up: bool,
+pub(crate) struct Kernel {
+    pub(crate) up: bool,
     /// Refuses whatever it is told.
-    pub refuses: bool,
-    pub held: BTreeSet<Nlri>,
+    pub(crate) refuses: bool,
+    pub(crate) held: BTreeSet<Nlri>,
 }
 
 /// Every backend of a policy.
-pub struct World {
+pub(crate) struct World {
     gate: Gate,
-    pub peers: BTreeMap<BackendId, Peer>,
-    pub kernel: Kernel,
+    pub(crate) peers: BTreeMap<BackendId, Peer>,
+    pub(crate) kernel: Kernel,
     /// In the order in which it is told.
-    pub news: VecDeque<News>,
+    pub(crate) news: VecDeque<News>,
 }
 
 impl World {
     /// Backends that are all down.
-    pub fn new(policy: &Policy) -> Self {
+    pub(crate) fn new(policy: &Policy) -> Self {
         let peers = policy.peers.iter().map(|peer| {
             let peer_of = Peer {
                 rib: AdjRibOut::new(peer.max_routes),
@@ -69,17 +67,14 @@ impl World {
     }
 
     /// Every backend.
-    pub fn ids(&self) -> Vec<BackendId> {
+    pub(crate) fn ids(&self) -> Vec<BackendId> {
         self.peers.keys().cloned().chain([BackendId::Kernel]).collect()
     }
 
     /// Brings a backend up or down. Either way it begins with nothing.
-    pub fn set_up(&mut self, id: &BackendId, up: bool) {
-        let state = if up {
-            BackendState::Up
-        } else {
-            BackendState::Down { why: "fault".to_owned() }
-        };
+    pub(crate) fn set_up(&mut self, id: &BackendId, up: bool) {
+        let state =
+            if up { BackendState::Up } else { BackendState::Down { why: "fault".to_owned() } };
         if let Some(peer) = self.peers.get_mut(id) {
             if peer.up == up {
                 return;
@@ -104,7 +99,7 @@ impl World {
     }
 
     /// Asks a backend what it holds.
-    pub fn observe(&mut self, id: &BackendId) {
+    pub(crate) fn observe(&mut self, id: &BackendId) {
         let held = match self.peers.get(id) {
             Some(peer) => peer.rib.routes().map(|route| route.nlri.clone()).collect(),
             None if self.kernel.up => self.kernel.held.iter().cloned().collect(),
@@ -114,7 +109,7 @@ impl World {
     }
 
     /// Hands a command over.
-    pub fn submit(&mut self, command: Command) {
+    pub(crate) fn submit(&mut self, command: Command) {
         let Some(peer) = self.peers.get_mut(&command.backend) else {
             let kind = self.kernel.carry_out(&command);
             self.news.push_back(News::Outcome(Outcome {
@@ -133,7 +128,7 @@ impl World {
     }
 
     /// Lets the sockets drain.
-    pub fn pump(&mut self) {
+    pub(crate) fn pump(&mut self) {
         for (id, peer) in &mut self.peers {
             let mut answers = Vec::new();
             while !peer.stuck
@@ -159,7 +154,7 @@ impl World {
     }
 
     /// Everything that a backend holds or is going to.
-    pub fn held(&self) -> BTreeSet<(BackendId, Nlri)> {
+    pub(crate) fn held(&self) -> BTreeSet<(BackendId, Nlri)> {
         let mut held: BTreeSet<_> =
             self.kernel.held.iter().map(|nlri| (BackendId::Kernel, nlri.clone())).collect();
         for (id, peer) in &self.peers {
@@ -170,7 +165,7 @@ impl World {
     }
 
     /// Whether a router drops everything to the target of `nlri`.
-    pub fn drops(&self, nlri: &Nlri) -> bool {
+    pub(crate) fn drops(&self, nlri: &Nlri) -> bool {
         self.peers.values().any(|peer| peer.held.contains(nlri))
     }
 }
