@@ -217,7 +217,8 @@ impl Loss {
         self.seen = self.seen * memory + summary.packets as f64;
     }
 
+    /// The part of what came of late that was lost; none once less than a packet is remembered.
     fn part(&self) -> f64 {
-        if self.lost > 0.0 { self.lost / (self.lost + self.seen) } else { 0.0 }
+        if self.lost >= 1.0 { self.lost / (self.lost + self.seen) } else { 0.0 }
     }
 }

@@ -40,6 +40,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const NOTABLE_GROWTH: f64 = 1.25;
 /// Change of the main vector's confidence that is worth an update.
 const NOTABLE_CONFIDENCE: f64 = 0.1;
+/// Of lost packets no more is made than this: as if one in a thousand had been kept.
+const LEAST_KEPT: f64 = 0.001;
 /// A vector that is not seen any more is dropped below this share at the latest.
 const LEAST_SHARE: f64 = 0.001;
 
@@ -220,11 +222,13 @@ impl Tracked {
 
     /// Moves between Active and Cooling; the length of the quiet when it has been long enough.
     fn cool(&mut self, excess: f64, tick: &Tick<'_>, judging: &Judging) -> Option<Duration> {
-        if excess >= judging.exit_ratio {
+        // What the capture lost would have looked like what it kept.
+        if excess / (1.0 - tick.loss).max(LEAST_KEPT) >= judging.exit_ratio {
             self.state = State::Active;
             return None;
         }
-        let watched = !tick.blind && self.occlusion == Occlusion::Visible;
+        let kept = tick.loss < 1.0 - LEAST_KEPT;
+        let watched = !tick.blind && kept && self.occlusion == Occlusion::Visible;
         let quiet = match self.state {
             // The window still held the flood at first.
             State::Active if watched => tick.span.saturating_sub(WINDOW),
