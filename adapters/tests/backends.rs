@@ -13,7 +13,7 @@ use tidegate_adapters::{Backend, BackendEvent, Backends, Held};
 use tidegate_bgpd::Family;
 use tidegate_bgpd::egress::GatePolicy;
 use tidegate_bgpd::session::{ConnectMode, SessionOptions};
-use tidegate_bgpd::speaker::{PeerConfig, Speaker, SpeakerConfig, Transport};
+use tidegate_bgpd::speaker::{BlackholeProfile, PeerConfig, Speaker, SpeakerConfig, Transport};
 use tidegate_model::{
     BackendId, BackendState, Command, CommandId, CommandKind, Community, MitigationKey, Nlri,
     Outcome, OutcomeKind, OwnedSpace, Route,
@@ -148,6 +148,7 @@ fn speaker_config() -> SpeakerConfig {
         max_routes: 10,
         transport: Transport::default(),
         options: SessionOptions::default(),
+        blackhole: BlackholeProfile::default(),
     };
     let owned = vec!["203.0.113.0/24".parse().unwrap()];
     let space = OwnedSpace { owned, never_touch: vec![] };

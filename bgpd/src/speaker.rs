@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidegate_model::{BackendState, CommandId, Nlri, Outcome, Prefix, Route, Timestamp};
+use tidegate_model::{
+    BackendState, CommandId, Community, LargeCommunity, Nlri, Outcome, Prefix, Route, Timestamp,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -54,6 +56,8 @@ pub struct PeerConfig {
     pub transport: Transport,
     /// What it is offered and asked for beyond the necessary.
     pub options: SessionOptions,
+    /// What it wants on black holes.
+    pub blackhole: BlackholeProfile,
 }
 
 /// A prefix that peers may connect from without being configured one by one (dynamic neighbours).
@@ -98,8 +102,19 @@ impl DynamicPeers {
             max_routes: self.max_routes,
             transport: self.transport.clone(),
             options: self.options.clone(),
+            blackhole: BlackholeProfile::default(),
         }
     }
+}
+
+/// The communities that one peer wants on black holes, see [`GatePolicy::admit_profile`]. Without
+/// any, the policy of the gate holds as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlackholeProfile {
+    /// Communities, those that limit the scope among them.
+    pub communities: BTreeSet<Community>,
+    /// Large communities.
+    pub large_communities: BTreeSet<LargeCommunity>,
 }
 
 /// What a speaker starts with.

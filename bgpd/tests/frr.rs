@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tidegate_bgpd::Family;
 use tidegate_bgpd::session::{ConnectMode, SessionOptions, SessionState};
 use tidegate_bgpd::speaker::{
-    PeerConfig, Speaker, SpeakerConfig, SpeakerEvent, SpeakerHandle, Transport,
+    BlackholeProfile, PeerConfig, Speaker, SpeakerConfig, SpeakerEvent, SpeakerHandle, Transport,
 };
 use tidegate_model::{
     CommandId, FlowSpecComponent, Nlri, NumericMatch, NumericOperator, NumericTest, OutcomeKind,
@@ -120,6 +120,7 @@ fn start(router: &Router) -> (SpeakerHandle, mpsc::Receiver<SpeakerEvent>) {
             max_routes: 1000,
             transport: Transport::default(),
             options: SessionOptions::default(),
+            blackhole: BlackholeProfile::default(),
         }],
         dynamic: Vec::new(),
         gate: gate_policy(),

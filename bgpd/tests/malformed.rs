@@ -17,7 +17,9 @@ use std::time::Duration;
 use tidegate_bgpd::Family;
 use tidegate_bgpd::convert::decode_update;
 use tidegate_bgpd::session::{ConnectMode, Role, SessionOptions, SessionState, SessionStatus};
-use tidegate_bgpd::speaker::{PeerConfig, Speaker, SpeakerConfig, SpeakerHandle, Transport};
+use tidegate_bgpd::speaker::{
+    BlackholeProfile, PeerConfig, Speaker, SpeakerConfig, SpeakerHandle, Transport,
+};
 use tidegate_model::CommandId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -80,6 +82,7 @@ impl Who {
             max_routes: 100,
             transport: Transport::default(),
             options,
+            blackhole: BlackholeProfile::default(),
         }
     }
 

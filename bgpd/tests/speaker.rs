@@ -12,8 +12,8 @@ use std::time::Duration;
 use tidegate_bgpd::Family;
 use tidegate_bgpd::session::{ConnectMode, SessionOptions, SessionState};
 use tidegate_bgpd::speaker::{
-    DynamicPeers, Md5Key, PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerEvent,
-    SpeakerHandle, Transport,
+    BlackholeProfile, DynamicPeers, Md5Key, PeerConfig, Speaker, SpeakerConfig, SpeakerError,
+    SpeakerEvent, SpeakerHandle, Transport,
 };
 use tidegate_model::{BackendState, CommandId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,6 +39,7 @@ fn peer(name: &str, mode: ConnectMode) -> PeerConfig {
         max_routes: 10_000,
         transport: Transport::default(),
         options: SessionOptions::default(),
+        blackhole: BlackholeProfile::default(),
     }
 }
 

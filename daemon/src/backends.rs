@@ -119,5 +119,6 @@ fn peer_config(peer: &Peer, config: &Config) -> PeerConfig {
         max_routes: peer.max_routes,
         transport: config.sessions.get(&peer.name).cloned().unwrap_or_default(),
         options: SessionOptions::default(),
+        blackhole: pipeline::blackhole_profile(peer),
     }
 }

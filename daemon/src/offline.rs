@@ -13,11 +13,11 @@ use crate::pipeline;
 /// The Adj-RIB-Out of each peer, with sessions that came up at once and never fail, and a kernel
 /// that takes every rule.
 pub struct OfflineBackends {
-    gate: Gate,
     peers: BTreeMap<BackendId, OfflinePeer>,
 }
 
 struct OfflinePeer {
+    gate: Gate,
     rib: AdjRibOut,
     session: SessionParameters,
 }
@@ -26,19 +26,23 @@ impl OfflineBackends {
     /// A session with every peer of `policy`, each agreeing to all that is offered.
     #[must_use]
     pub fn new(policy: &Policy) -> Self {
-        let gate = Gate::new(pipeline::gate_policy(policy, &[]));
+        let common = pipeline::gate_policy(policy, &[]);
         let peers = policy
             .peers
             .iter()
             .map(|peer| {
+                let blackhole = pipeline::blackhole_profile(peer);
+                let mut gate = common.clone();
+                gate.admit_profile(&blackhole.communities, &blackhole.large_communities);
+                let gate = Gate::new(gate);
                 let session = pipeline::expected_session(policy, peer);
                 let mut rib = AdjRibOut::new(peer.max_routes);
                 rib.resend_all();
                 while rib.poll_update(&session, &gate).is_some() {}
-                (BackendId::Peer(peer.name.clone()), OfflinePeer { rib, session })
+                (BackendId::Peer(peer.name.clone()), OfflinePeer { gate, rib, session })
             })
             .collect();
-        Self { gate, peers }
+        Self { peers }
     }
 
     /// The backends, peers in order of their names.
@@ -63,7 +67,7 @@ impl OfflineBackends {
             kind: answer.kind,
         };
         let mut outcomes = Vec::new();
-        while let Some(sent) = peer.rib.poll_update(&peer.session, &self.gate) {
+        while let Some(sent) = peer.rib.poll_update(&peer.session, &peer.gate) {
             outcomes.extend(sent.answers().map(outcome));
         }
         while let Some(answer) = peer.rib.poll_answer() {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use tidegate_bgpd::egress::GatePolicy;
+use tidegate_bgpd::speaker::BlackholeProfile;
 use tidegate_bgpd::{Family, SessionParameters};
+use tidegate_model::Community;
 use tidegate_policy::{Peer, Policy};
 
 /// Protected hosts of which the detector keeps count at once. A target beyond it is counted with
@@ -24,6 +26,7 @@ pub fn detector_config(policy: &Policy) -> tidegate_detector::Config {
             name: group.name.clone(),
             prefixes: group.prefixes.clone(),
             thresholds: group.thresholds,
+            aggregate: None,
         })
         .collect();
     let judging = tidegate_detector::Judging {
@@ -45,24 +48,31 @@ pub fn reconciler_config(policy: &Policy, seed: u64) -> tidegate_reconciler::Con
     }
 }
 
-/// What the egress gate is told. `own_addresses` are those of our side of the sessions that the
-/// policy does not name.
+/// What the egress gate is told for every peer; each adds its [`blackhole_profile`].
+/// `own_addresses` are those of our side of the sessions that the policy does not name.
 #[must_use]
 pub fn gate_policy(policy: &Policy, own_addresses: &[IpAddr]) -> GatePolicy {
     let mut session_addresses = policy.session_addresses();
     session_addresses.extend(own_addresses);
     let ports: BTreeSet<u16> =
         policy.peers.iter().map(|peer| peer.port).chain([Peer::DEFAULT_PORT]).collect();
-    let mut gate = GatePolicy {
+    GatePolicy {
         space: policy.space.clone(),
         session_addresses: session_addresses.into_iter().collect(),
         session_ports: ports,
         ..GatePolicy::default()
-    };
-    for peer in &policy.peers {
-        gate.admit_profile(&peer.rtbh.communities, &peer.rtbh.large_communities);
     }
-    gate
+}
+
+/// The communities by which `peer` knows a black hole, and those that keep it from spreading.
+#[must_use]
+pub fn blackhole_profile(peer: &Peer) -> BlackholeProfile {
+    let scope = [Community::NO_EXPORT, Community::NO_ADVERTISE];
+    let scope = scope.into_iter().filter(|community| peer.communities.contains(community));
+    BlackholeProfile {
+        communities: peer.rtbh.communities.iter().copied().chain(scope).collect(),
+        large_communities: peer.rtbh.large_communities.clone(),
+    }
 }
 
 /// The families of a peer in the speaker's words.

@@ -13,7 +13,7 @@ use super::listener::Route;
 use super::peer::{ACCEPT_QUEUE, PeerTask, SharedSession};
 use crate::egress::{Gate, GatePolicy};
 use crate::session::{ConnectMode, Session, SessionConfig};
-use crate::speaker::{DynamicPeers, PeerConfig, SpeakerConfig, SpeakerEvent};
+use crate::speaker::{BlackholeProfile, DynamicPeers, PeerConfig, SpeakerConfig, SpeakerEvent};
 
 /// One peer and its task.
 #[derive(Debug)]
@@ -91,7 +91,11 @@ impl Roster {
         let mut state = self.lock();
         state.gate = Arc::new(Gate::new(policy));
         for peer in &state.peers {
-            peer.session.lock().handle_gate(gate_for(&state.gate, peer));
+            peer.session.lock().handle_gate(gate_for(
+                &state.gate,
+                &peer.config,
+                peer.range.is_some(),
+            ));
             peer.session.wake.notify_one();
         }
     }
@@ -168,10 +172,7 @@ impl Roster {
             options: config.options.clone(),
             seed,
         };
-        let gate = match range {
-            Some(_) => with_address(&state.gate, config.address),
-            None => Arc::clone(&state.gate),
-        };
+        let gate = gate_for(&state.gate, &config, range.is_some());
         let session = Session::new(self.clock.now(), settings, gate);
         let session = Arc::new(SharedSession::new(session));
         let task = PeerTask {
@@ -198,17 +199,20 @@ impl Roster {
     }
 }
 
-/// The addresses of dynamic neighbours are not in the policy of the gate; each is kept from what
-/// would cut off its own session.
-fn gate_for(gate: &Arc<Gate>, peer: &Peer) -> Arc<Gate> {
-    match peer.range {
-        Some(_) => with_address(gate, peer.config.address),
-        None => Arc::clone(gate),
+/// What leaves to this peer is judged by what it wants on black holes. The addresses of dynamic
+/// neighbours are not in the policy of the gate; each is kept from what would cut off its session.
+fn gate_for(gate: &Arc<Gate>, config: &PeerConfig, dynamic: bool) -> Arc<Gate> {
+    let BlackholeProfile { communities, large_communities } = &config.blackhole;
+    let plain = communities.is_empty() && large_communities.is_empty();
+    if plain && !dynamic {
+        return Arc::clone(gate);
     }
-}
-
-fn with_address(gate: &Gate, address: IpAddr) -> Arc<Gate> {
     let mut policy = gate.policy().clone();
-    policy.session_addresses.push(address);
+    if !plain {
+        policy.admit_profile(communities, large_communities);
+    }
+    if dynamic {
+        policy.session_addresses.push(config.address);
+    }
     Arc::new(Gate::new(policy))
 }

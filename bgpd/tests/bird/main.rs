@@ -16,7 +16,7 @@ use std::time::Duration;
 use tidegate_bgpd::Family;
 use tidegate_bgpd::session::{ConnectMode, SessionOptions, SessionState};
 use tidegate_bgpd::speaker::{
-    PeerConfig, Speaker, SpeakerConfig, SpeakerEvent, SpeakerHandle, Transport,
+    BlackholeProfile, PeerConfig, Speaker, SpeakerConfig, SpeakerEvent, SpeakerHandle, Transport,
 };
 use tidegate_model::{
     BitmaskMatch, CommandId, FlowSpecComponent, NumericMatch, OutcomeKind, Route,
@@ -71,6 +71,7 @@ impl Bench {
                 max_routes: 1000,
                 transport,
                 options,
+                blackhole: BlackholeProfile::default(),
             }],
             dynamic: Vec::new(),
             gate: gate_policy(),
