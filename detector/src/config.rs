@@ -13,6 +13,8 @@ pub struct Group {
     pub prefixes: Vec<Prefix>,
     /// What is still normal for one address of the group.
     pub thresholds: Thresholds,
+    /// What is still normal for all addresses of a /24 or /64 together; `None` is not judged.
+    pub aggregate: Option<Thresholds>,
 }
 
 /// What is protected. An address in no group is not.

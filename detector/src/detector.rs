@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
-use tidegate_model::{Attack, AttackEvent, AttackId, EndReason, Occlusion, Prefix, Timestamp};
+use tidegate_model::{
+    Attack, AttackEvent, AttackId, EndReason, Metric, Occlusion, Prefix, Timestamp,
+};
 
+use crate::block::Blocks;
 use crate::config::{Config, Group};
 use crate::judge::is_notable;
 use crate::space::Space;
@@ -22,7 +25,7 @@ const LOSS_MEMORY: f64 = 0.5;
 ///
 /// Bounds: as many watched targets, attacks included, as
 /// [`Judging::max_targets`](crate::Judging); a target beyond that is not watched and counted in
-/// [`Detector::overlooked`]. Events wait in the queue until they are polled; one summary makes at
+/// [`Detector::overlooked`], and so is a network beyond the 4096 that are judged. Events wait in the queue until they are polled; one summary makes at
 /// most one for each attack and one for each listed target.
 pub struct Detector {
     config: Config,
@@ -30,6 +33,7 @@ pub struct Detector {
     /// Targets with something over a threshold, but no attack yet.
     watched: hashbrown::HashMap<IpAddr, Watch, FixedState>,
     attacks: BTreeMap<IpAddr, Tracked>,
+    blocks: Blocks,
     events: VecDeque<AttackEvent>,
     next_id: u64,
     now: Timestamp,
@@ -44,6 +48,7 @@ impl Detector {
     pub fn new(config: Config) -> Self {
         Self {
             space: Space::new(&config),
+            blocks: Blocks::new(&config),
             config,
             // Never iterated for output, keyed by addresses that the bounded meter lets through.
             watched: hashbrown::HashMap::with_hasher(FixedState::default()),
@@ -69,6 +74,7 @@ impl Detector {
             traffic: None,
         };
         self.advance_attacks(&tick, &summary.targets);
+        self.advance_blocks(&tick, &summary.targets);
         for traffic in &summary.targets {
             if !self.attacks.contains_key(&traffic.address) {
                 self.watch(&Tick { traffic: Some(traffic), ..tick }, traffic);
@@ -100,6 +106,37 @@ impl Detector {
         });
     }
 
+    fn advance_blocks(&mut self, tick: &Tick<'_>, targets: &[TargetTraffic]) {
+        let (judging, attacks) = (self.config.judging, &self.attacks);
+        let attacked = |address: IpAddr| attacks.contains_key(&address);
+        let turn = self.blocks.advance(&self.space, &judging, tick, targets, attacked);
+        self.overlooked += turn.overlooked;
+        for (block, progress) in turn.progress {
+            let event = match progress {
+                Progress::Same => continue,
+                Progress::Updated => self
+                    .blocks
+                    .attacks
+                    .get(&block)
+                    .map(|tracked| tracked.attack.clone())
+                    .map(AttackEvent::Updated),
+                Progress::Over(quiet) => self
+                    .blocks
+                    .attacks
+                    .remove(&block)
+                    .map(|tracked| AttackEvent::Ended(tracked.attack, EndReason::Quiet(quiet))),
+            };
+            self.events.extend(event);
+        }
+        for (block, crossing) in turn.crossed {
+            let id = AttackId(self.next_id);
+            if let Some(tracked) = self.blocks.start(id, block, &crossing, &judging, tick) {
+                self.next_id += 1;
+                self.events.push_back(AttackEvent::Started(tracked.attack.clone()));
+            }
+        }
+    }
+
     /// Judges a target on which there is no attack yet.
     fn watch(&mut self, tick: &Tick<'_>, traffic: &TargetTraffic) {
         let Some(group) = group_of(&self.space, &self.config, traffic.address) else { return };
@@ -121,6 +158,10 @@ impl Detector {
         let Some(crossing) = watch.judge.crossing(&group.thresholds, judging.tolerance) else {
             return;
         };
+        let packets = traffic.unasked.get(Metric::Total).packets;
+        if self.blocks.explains(traffic.address, &crossing, packets) {
+            return;
+        }
         let Some(watch) = self.watched.remove(&traffic.address) else { return };
         let id = AttackId(self.next_id);
         self.next_id += 1;
@@ -147,6 +188,11 @@ impl Detector {
                 tracked.occlude(self.now, occlusion);
             }
         }
+        for (block, tracked) in &mut self.blocks.attacks {
+            if target.contains(block) {
+                tracked.occlude(self.now, occlusion);
+            }
+        }
     }
 
     /// A new policy. Attacks go on under its thresholds, or end if it protects their targets no
@@ -157,6 +203,9 @@ impl Detector {
         self.config = config;
         // What fills a bucket under one threshold says nothing under another.
         self.watched.clear();
+        for tracked in self.blocks.handle_config(&self.space, &self.config) {
+            self.events.push_back(AttackEvent::Ended(tracked.attack, EndReason::NotProtected));
+        }
         let (space, config, events) = (&self.space, &self.config, &mut self.events);
         self.attacks.retain(|&address, tracked| match group_of(space, config, address) {
             Some(group) => {
@@ -178,6 +227,9 @@ impl Detector {
         for (_, tracked) in std::mem::take(&mut self.attacks) {
             self.events.push_back(AttackEvent::Ended(tracked.attack, EndReason::InputEnded));
         }
+        for (_, tracked) in std::mem::take(&mut self.blocks.attacks) {
+            self.events.push_back(AttackEvent::Ended(tracked.attack, EndReason::InputEnded));
+        }
     }
 
     /// The next event, oldest first.
@@ -185,9 +237,10 @@ impl Detector {
         self.events.pop_front()
     }
 
-    /// Attacks that go on, by target.
+    /// Attacks that go on: those on addresses by address, then those on networks.
     pub fn attacks(&self) -> impl Iterator<Item = &Attack> {
-        self.attacks.values().map(|tracked| &tracked.attack)
+        let all = self.attacks.values().chain(self.blocks.attacks.values());
+        all.map(|tracked| &tracked.attack)
     }
 
     /// Times that a target was not watched because too many others were.

@@ -12,12 +12,15 @@
 //! same input gives the same output. Formats: RFC 791, RFC 8200, RFC 4302, RFC 9293, RFC 768,
 //! RFC 792, RFC 4443; words: RFC 8612, RFC 9132.
 //!
-//! Absent on purpose: what to do about an attack (`tidegate-policy`), floods spread over a prefix
-//! so thinly that no single address crosses its threshold, application-layer floods inside
-//! established connections, reassembly, payload inspection beyond the first octets.
+//! Floods that are spread over a network so thinly that no single address crosses its threshold
+//! are judged by the /24 or /64, for groups that have thresholds for it.
+//!
+//! Absent on purpose: what to do about an attack (`tidegate-policy`), floods spread over more than
+//! a /24 or /64 too thinly for it, application-layer floods inside established connections, reassembly, payload inspection beyond the first octets.
 
 use std::time::Duration;
 
+mod block;
 #[cfg(feature = "capture")]
 pub mod capture;
 mod class;

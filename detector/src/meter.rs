@@ -36,6 +36,9 @@ const MAX_LISTED: usize = 1024;
 const LISTING_FLOOR: u64 = 4;
 /// Unasked packets of late from which an address's packets are looked at closely.
 const DETAIL_FLOOR: u32 = 32;
+/// Unasked packets of late to a group that is judged as a whole, from which on all its addresses
+/// are looked at closely.
+const TOGETHER_FLOOR: u32 = 256;
 /// How often activity and credit are halved.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Sweeps without traffic after which an address is forgotten.
@@ -51,6 +54,10 @@ pub struct Meter {
     /// Places with inbound traffic that is not listed yet.
     pending: Vec<u32>,
     detailed: usize,
+    /// Unasked packets of late to each group, halved every second; `None` if it is not judged as a
+    /// whole.
+    together: Vec<Option<u32>>,
+    together_due: Duration,
     /// Where the sweep goes on, and how much of a sweep is due.
     sweep_cursor: usize,
     sweep_due: Duration,
@@ -73,6 +80,8 @@ impl Meter {
             },
             pending: Vec::new(),
             detailed: 0,
+            together: judged_together(config),
+            together_due: Duration::ZERO,
             sweep_cursor: 0,
             sweep_due: Duration::ZERO,
             started: false,
@@ -83,6 +92,7 @@ impl Meter {
     /// protected before and still are is kept, so that answers to what they asked stay answers.
     pub fn handle_config(&mut self, config: &Config) {
         self.space = Space::new(config);
+        self.together = judged_together(config);
         self.summary.evicted = vec![0; config.groups.len()];
         self.table.max = bounded(config.judging.max_targets).max(self.table.slots.len());
     }
@@ -162,7 +172,12 @@ impl Meter {
         }
         slot.unasked.add_packet(class, packet.fragment, bytes);
         slot.unasked_lately = slot.unasked_lately.saturating_add(1);
-        if slot.unasked_lately < DETAIL_FLOOR {
+        let mut together = false;
+        if let Some(Some(lately)) = self.together.get_mut(usize::from(group)) {
+            *lately = lately.saturating_add(1);
+            together = *lately >= TOGETHER_FLOOR;
+        }
+        if slot.unasked_lately < DETAIL_FLOOR && !together {
             return;
         }
         if slot.classes.is_empty() {
@@ -208,6 +223,11 @@ impl Meter {
         self.detailed = 0;
         self.asked.advance(end);
         self.sweep(summary.span());
+        self.together_due += summary.span();
+        if self.together_due >= SWEEP_INTERVAL {
+            self.together_due = Duration::ZERO;
+            self.together.iter_mut().flatten().for_each(|lately| *lately /= 2);
+        }
         summary
     }
 
@@ -255,6 +275,10 @@ impl Meter {
     pub fn targets(&self) -> usize {
         self.table.len()
     }
+}
+
+fn judged_together(config: &Config) -> Vec<Option<u32>> {
+    config.groups.iter().map(|group| group.aggregate.map(|_| 0)).collect()
 }
 
 /// The address that stands for any peer of the family of `address`.

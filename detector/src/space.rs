@@ -152,6 +152,7 @@ mod tests {
             name: String::new(),
             prefixes: prefixes.clone(),
             thresholds: Thresholds::default(),
+            aggregate: None,
         });
         Space::new(&Config { groups: groups.collect(), ..Config::default() })
     }

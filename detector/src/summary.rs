@@ -159,6 +159,34 @@ pub struct TargetTraffic {
     pub classes: Vec<ClassTraffic>,
 }
 
+impl TargetTraffic {
+    /// Nothing to `address`.
+    pub(crate) fn new(address: IpAddr) -> Self {
+        let (unasked, answers) = (MetricCounts::default(), Count::default());
+        Self { address, unasked, answers, classes: Vec::new() }
+    }
+
+    /// Adds the counts of `other`.
+    pub(crate) fn add_counts(&mut self, other: &Self) {
+        self.unasked.add(&other.unasked);
+        self.answers.add(other.answers);
+    }
+
+    /// Adds what the packets of `other` look like.
+    pub(crate) fn add_classes(&mut self, other: &Self) {
+        for class in &other.classes {
+            match self.classes.binary_search_by_key(&class.class, |mine| mine.class) {
+                Ok(index) => {
+                    if let Some(mine) = self.classes.get_mut(index) {
+                        mine.merge(class);
+                    }
+                }
+                Err(index) => self.classes.insert(index, class.clone()),
+            }
+        }
+    }
+}
+
 /// What the packets of one class look like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassTraffic {

@@ -135,9 +135,16 @@ pub(crate) fn usual_thresholds() -> Thresholds {
 pub(crate) fn config(prefixes: &[&str], thresholds: Thresholds) -> Config {
     let prefixes = prefixes.iter().map(|text| text.parse::<Prefix>().unwrap()).collect();
     Config {
-        groups: vec![Group { name: "all".into(), prefixes, thresholds }],
+        groups: vec![Group { name: "all".into(), prefixes, thresholds, aggregate: None }],
         judging: Judging::default(),
     }
+}
+
+/// The same with thresholds for each network as a whole.
+pub(crate) fn together(prefixes: &[&str], host: Thresholds, network: Thresholds) -> Config {
+    let mut config = config(prefixes, host);
+    config.groups[0].aggregate = Some(network);
+    config
 }
 
 /// Meter, detector and a clock.

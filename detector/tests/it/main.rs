@@ -5,6 +5,7 @@
     reason = "helpers of tests may stop at the first surprise, as the tests do"
 )]
 
+mod carpet;
 mod lab;
 mod meter;
 mod packet;

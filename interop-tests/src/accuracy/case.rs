@@ -10,6 +10,8 @@ use crate::traffic::{Kind, Pulse, Random, Scenario, Stream};
 
 /// Limit for every class of traffic, in packets a second. The total may be twice as much.
 pub(super) const LIMIT: u64 = 1_000;
+/// The same for all addresses of a /24 or /64 together.
+pub(super) const NETWORK_LIMIT: u64 = 5 * LIMIT;
 /// Floods, as multiples of [`LIMIT`].
 pub(super) const MULTIPLES: [u64; 3] = [2, 5, 10];
 
@@ -64,7 +66,9 @@ pub(super) struct Case {
 impl Case {
     pub(super) fn run(&self) -> Told {
         let scenario = self.streams.iter().cloned().fold(Scenario::new(self.seed), Scenario::with);
-        let mut chain = Chain::new(chain::config(LIMIT, 2 * LIMIT), self.seed);
+        let aggregate = chain::thresholds(NETWORK_LIMIT, 2 * NETWORK_LIMIT);
+        let config = chain::config(chain::thresholds(LIMIT, 2 * LIMIT), Some(aggregate));
+        let mut chain = Chain::new(config, self.seed);
         let mut packets = scenario.packets();
         while let Some(packet) = packets.next_packet() {
             let length = u32::try_from(packet.frame.len()).unwrap_or(u32::MAX);
@@ -201,21 +205,35 @@ fn patterns(seed: u64) -> Vec<Case> {
             ("pulses of 200 ms every 3 s", pulse, vec![AttackVector::UdpFlood]),
             ("a bit of everything", medley, Vec::new()),
         ];
-        for (name, stream, vectors) in trials {
+        let trials = trials.map(|(name, stream, vectors)| (name.to_owned(), stream, vectors));
+        for (name, stream, vectors) in trials.into_iter().chain(carpets(network_of(target))) {
+            let everyday = Stream::benign(stream.target).rate(BACKGROUND);
             cases.push(Case {
                 section: Section::Pattern,
-                name: name.to_owned(),
+                name,
                 family,
                 multiple: 10,
-                background: false,
+                background: true,
                 onset: Timestamp::ZERO + ONSET,
-                expected: Expected::Attack(target, vectors),
+                expected: Expected::Attack(stream.target, vectors),
                 seed,
-                streams: vec![stream],
+                streams: vec![stream, everyday.during(Duration::ZERO, 3 * SECOND)],
             });
         }
     }
     cases
+}
+
+/// Floods over all addresses of `network`: little for each, and more than it bears for each.
+fn carpets(network: Prefix) -> impl Iterator<Item = (String, Stream, Vec<AttackVector>)> {
+    let vectors = ["udp-flood", "syn-flood", "ntp-amplification", "dns-amplification"];
+    vectors.into_iter().filter_map(|name| name.parse().ok()).flat_map(move |vector| {
+        [("thin", 4), ("thick", 40)].map(|(name, times)| {
+            let stream = Stream::attack(vector, network).rate(times * NETWORK_LIMIT);
+            let stream = stream.during(ONSET, SECOND * 3 / 2);
+            (format!("{name} carpet of {vector}"), stream, vec![vector])
+        })
+    })
 }
 
 /// What must not be taken for an attack.

@@ -54,16 +54,26 @@ pub(super) struct Told {
     pub(super) watched: Duration,
 }
 
-/// Everything protected, with one limit for every class and another for the total.
-pub(super) fn config(class: u64, total: u64) -> Config {
+/// One limit for every class of traffic and another for the total, in packets a second.
+pub(super) fn thresholds(class: u64, total: u64) -> Thresholds {
     let mut thresholds = Thresholds::default();
     for metric in Metric::ALL {
         let limit = if metric == Metric::Total { total } else { class };
         thresholds.set(metric, Limit { packets: Some(PacketsPerSecond(limit)), bits: None });
     }
+    thresholds
+}
+
+/// Everything protected by these thresholds, alone and by networks.
+pub(super) fn config(thresholds: Thresholds, aggregate: Option<Thresholds>) -> Config {
     let prefixes = ["0.0.0.0/0", "::/0"].into_iter().filter_map(|text| text.parse().ok());
     Config {
-        groups: vec![Group { name: "all".into(), prefixes: prefixes.collect(), thresholds }],
+        groups: vec![Group {
+            name: "all".into(),
+            prefixes: prefixes.collect(),
+            thresholds,
+            aggregate,
+        }],
         judging: Judging::default(),
     }
 }

@@ -73,7 +73,7 @@ fn our_name(label: &str) -> String {
 
 fn replay(path: &Path, limit: u64) -> Result<Told, AccuracyError> {
     let mut capture = CaptureFile::open(path)?;
-    let mut chain = Chain::new(chain::config(limit, limit), 1);
+    let mut chain = Chain::new(chain::config(chain::thresholds(limit, limit), None), 1);
     // The detector's clock starts at zero: so does the capture's.
     let mut first = None;
     while let Some(frame) = capture.next_frame()? {
