@@ -13,7 +13,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -42,6 +42,9 @@ const EVENT_QUEUE: usize = 4096;
 /// How long a planned stop waits for the withdrawals to be confirmed.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
+/// How long the last lines may take to be printed. A reader that takes none keeps nobody here.
+const PRINT_DEADLINE: Duration = Duration::from_secs(1);
+
 /// How often backends that can tell are asked what they hold.
 const OBSERVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -56,6 +59,9 @@ pub enum RunError {
         /// What the system said.
         source: io::Error,
     },
+    /// Without packets there is nothing to decide by. Everything was withdrawn.
+    #[error("the capture thread ended; everything was withdrawn")]
+    CaptureEnded,
     /// A backend cannot be started.
     #[error(transparent)]
     Backends(#[from] crate::backends::StartError),
@@ -78,13 +84,13 @@ pub struct Running {
 /// Runs until SIGTERM or SIGINT, then withdraws everything.
 ///
 /// # Errors
-/// [`RunError`] if a thread or a signal handler cannot be set up.
+/// [`RunError`] if a thread or a signal handler cannot be set up, or the capture ended by itself.
 pub async fn run<W: Write + Send + 'static>(
     running: Running,
     printer: Printer<W>,
 ) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
-    let signals = Signals {
+    let mut signals = Signals {
         terminate: signal(SignalKind::terminate()).map_err(system("handle SIGTERM"))?,
         interrupt: signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?,
         hangup: signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?,
@@ -92,9 +98,14 @@ pub async fn run<W: Write + Send + 'static>(
     let Running { policy, capture, backends, clock, seed } = running;
 
     let (events, event_queue) = sync_channel(EVENT_QUEUE);
-    let printing = thread::Builder::new()
+    // Nothing is ever sent here: it closes when the printer thread ends.
+    let (printing, printed) = sync_channel::<()>(0);
+    thread::Builder::new()
         .name("printer".to_owned())
-        .spawn(move || print_events(&event_queue, printer))
+        .spawn(move || {
+            let _printing = printing;
+            print_events(&event_queue, printer);
+        })
         .map_err(system("start the printer thread"))?;
     let mut events = EventSender { queue: events, lost: 0 };
     events.send(Line::Note {
@@ -115,8 +126,13 @@ pub async fn run<W: Write + Send + 'static>(
 
     let engine = Engine::new(&policy, seed);
     let mut control = Control { engine, backends, clock, events };
-    control.serve(summary_queue, signals).await;
-    control.stop().await;
+    let ended = control.serve(summary_queue, &mut signals).await;
+    let text = match control.stop(&mut signals).await {
+        Stop::Confirmed => "stopped: everything is withdrawn",
+        Stop::Unconfirmed => {
+            "stopped: not every withdrawal was confirmed before the sessions ended"
+        }
+    };
 
     stop.store(true, Ordering::Relaxed);
     if capturing.join().is_err() {
@@ -125,14 +141,17 @@ pub async fn run<W: Write + Send + 'static>(
     control.events.send(Line::Note {
         time: clock.now(),
         name: "stopped",
-        text: "stopped: everything is withdrawn".to_owned(),
+        text: text.to_owned(),
         fields: json!({}),
     });
     drop(control);
-    if printing.join().is_err() {
-        tracing::error!("the printer thread panicked");
+    if printed.recv_timeout(PRINT_DEADLINE) == Err(RecvTimeoutError::Timeout) {
+        tracing::warn!("standard output takes nothing; the last lines are not printed");
     }
-    Ok(())
+    match ended {
+        Ending::Signal => Ok(()),
+        Ending::Capture => Err(RunError::CaptureEnded),
+    }
 }
 
 fn started_text(policy: &Policy, capture: &LiveCapture) -> String {
@@ -178,6 +197,19 @@ struct Signals {
     hangup: Signal,
 }
 
+/// Why serving ended.
+enum Ending {
+    Signal,
+    Capture,
+}
+
+/// What is known of the routes after a stop.
+enum Stop {
+    /// Every backend has said that it holds nothing any more.
+    Confirmed,
+    Unconfirmed,
+}
+
 /// The owner of engine and backends.
 struct Control {
     engine: Engine,
@@ -188,15 +220,18 @@ struct Control {
 
 impl Control {
     /// Serves until told to stop.
-    async fn serve(&mut self, mut summaries: mpsc::Receiver<TrafficSummary>, mut signals: Signals) {
+    async fn serve(
+        &mut self,
+        mut summaries: mpsc::Receiver<TrafficSummary>,
+        signals: &mut Signals,
+    ) -> Ending {
         let mut observation = tokio::time::interval(OBSERVE_INTERVAL);
         loop {
-            let timeout = self.engine.poll_timeout();
-            let wait = timeout.map_or(Duration::from_secs(1), |at| at.since(self.clock.now()));
+            let wait = self.until_timeout();
             tokio::select! {
                 biased;
-                _ = signals.terminate.recv() => return,
-                _ = signals.interrupt.recv() => return,
+                _ = signals.terminate.recv() => return Ending::Signal,
+                _ = signals.interrupt.recv() => return Ending::Signal,
                 _ = signals.hangup.recv() => {
                     tracing::warn!("SIGHUP ignored: restart tidegate to load another policy");
                 }
@@ -205,7 +240,7 @@ impl Control {
                     Some(summary) => self.handle(EngineInput::Summary(&summary)),
                     None => {
                         tracing::error!("the capture thread ended; stopping");
-                        return;
+                        return Ending::Capture;
                     }
                 },
                 _ = observation.tick() => self.backends.observe_all(),
@@ -214,21 +249,37 @@ impl Control {
         }
     }
 
-    /// Withdraws everything, waits for the answers, and closes the sessions.
-    async fn stop(&mut self) {
+    /// How long the engine has nothing to do by itself.
+    fn until_timeout(&self) -> Duration {
+        let timeout = self.engine.poll_timeout();
+        timeout.map_or(Duration::from_secs(1), |at| at.since(self.clock.now()))
+    }
+
+    /// Withdraws everything, waits for the answers, and closes the sessions. Who asks a second time
+    /// does not want to wait for answers.
+    async fn stop(&mut self, signals: &mut Signals) -> Stop {
         self.handle(EngineInput::Shutdown);
         let confirmed = tokio::time::timeout(STOP_DEADLINE, async {
             while !self.engine.is_withdrawn() {
-                let Some(event) = self.backends.event().await else { return };
-                self.take(event);
+                // A withdraw that failed is tried again, also now.
+                let wait = self.until_timeout();
+                tokio::select! {
+                    biased;
+                    _ = signals.terminate.recv() => return,
+                    _ = signals.interrupt.recv() => return,
+                    Some(event) = self.backends.event() => self.take(event),
+                    () = tokio::time::sleep(wait) => self.handle(EngineInput::Timeout),
+                }
             }
         });
-        if confirmed.await.is_err() {
+        let confirmed = confirmed.await.is_ok() && self.engine.is_withdrawn();
+        if !confirmed {
             tracing::warn!(
                 "not every withdrawal was confirmed; closing the sessions drops the rest"
             );
         }
         self.backends.shutdown("tidegate is stopping").await;
+        if confirmed { Stop::Confirmed } else { Stop::Unconfirmed }
     }
 
     fn take(&mut self, event: BackendEvent) {
