@@ -47,6 +47,9 @@ const BLOCK_TIMEOUT: Duration = Duration::from_millis(5);
 /// Packets taken in one batch, so that a flood cannot keep a tick from ending.
 const BATCH: usize = 4096;
 
+/// Batches that are taken at most to catch up: a full ring of small packets.
+const MAX_BATCHES_BEHIND: usize = 256;
+
 /// How often a lost interface is looked for.
 const REATTACH_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -208,14 +211,18 @@ impl LiveCapture {
         stop: &AtomicBool,
         mut on_tick: impl FnMut(TrafficSummary),
     ) {
+        // What came before belongs to no tick; the first one begins now.
+        self.catch_up(&mut meter);
         let begin = clock();
-        // What the meter held before belongs to no tick; the first one begins now.
         meter.finish_tick(begin);
         let mut end = begin + TICK;
         let mut retry = Timestamp::ZERO;
         let mut could_see = self.can_see();
         while !stop.load(Ordering::Relaxed) {
             let undisturbed = self.collect(&mut meter, &clock, end);
+            if clock() >= end + TICK {
+                self.catch_up(&mut meter);
+            }
             let now = clock();
             if self.attachment.is_none() && now >= retry {
                 retry = now + REATTACH_INTERVAL;
@@ -261,6 +268,22 @@ impl LiveCapture {
                 // The socket reports an error as soon as it is asked: waiting would be spinning.
                 undisturbed = false;
                 std::thread::sleep(end.since(clock()));
+            }
+        }
+    }
+
+    /// Observes what is in the ring: what came while this thread did not run belongs to the time in
+    /// which it did not, or it would look like a flood in the next tick.
+    fn catch_up(&mut self, meter: &mut Meter) {
+        let Some(attachment) = &mut self.attachment else { return };
+        for _ in 0..MAX_BATCHES_BEHIND {
+            match attachment.observe(meter) {
+                Ok(count) if count == BATCH => {}
+                Ok(_) => return,
+                Err(_) => {
+                    self.attachment = None;
+                    return;
+                }
             }
         }
     }

@@ -153,6 +153,40 @@ fn packets_are_counted_and_ticks_are_steady() {
     });
 }
 
+/// What comes while the reader does not run is counted in the time in which it did not: in the next
+/// tick it would be a flood.
+#[test]
+fn what_a_stalled_reader_finds_belongs_to_the_stall() {
+    in_namespace("what_a_stalled_reader_finds_belongs_to_the_stall", || {
+        let stall = Duration::from_millis(300);
+        let capture = LiveCapture::open(&options()).unwrap();
+        let (begin, stop) = (Instant::now(), AtomicBool::new(false));
+        let reads = AtomicU64::new(0);
+        let clock = || {
+            // In the middle of a tick.
+            if reads.fetch_add(1, Ordering::Relaxed) == 9 {
+                send("tg1", 2000);
+                while begin.elapsed() < stall {
+                    thread::yield_now();
+                }
+            }
+            Timestamp::ZERO + begin.elapsed()
+        };
+        let mut seen = 0;
+        capture.run(meter(), clock, &stop, |summary| {
+            seen += summary.packets + summary.lost;
+            assert!(
+                summary.packets < 100 || summary.span() >= TICK * 5,
+                "{} packets in {:?}",
+                summary.packets,
+                summary.span(),
+            );
+            stop.store(seen >= 2000 || begin.elapsed() > DEADLINE, Ordering::Relaxed);
+        });
+        assert_eq!(seen, 2000);
+    });
+}
+
 #[test]
 fn only_the_start_of_a_frame_is_captured() {
     in_namespace("only_the_start_of_a_frame_is_captured", || {
