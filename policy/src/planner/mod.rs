@@ -96,7 +96,7 @@ pub const PROBE_WINDOW: Duration = Duration::from_secs(2);
 /// Most decisions that wait to be polled. The oldest go first, and are counted.
 pub const MAX_DECISIONS: usize = 4096;
 /// Most waiting attacks that are decided again when room appears, the worst first. The others get
-/// their turn the next time, or with their next update.
+/// their turn a [`WINDOW`] later, or with their next update.
 pub const MAX_RECONSIDERED: usize = 64;
 
 /// Plans what to do about attacks.
@@ -117,6 +117,8 @@ pub struct Planner {
     decisions: VecDeque<Decision>,
     decisions_lost: u64,
     next_timeout: Option<Timestamp>,
+    /// When to go on with those that wait, if there were too many for one turn.
+    more_waiting: Option<Timestamp>,
     /// What the current call has done.
     set_changed: bool,
     timers_changed: bool,
@@ -140,6 +142,7 @@ impl Planner {
             decisions: VecDeque::new(),
             decisions_lost: 0,
             next_timeout: None,
+            more_waiting: None,
             set_changed: false,
             timers_changed: false,
             room_made: false,
@@ -297,6 +300,10 @@ impl Planner {
             self.room_made = true;
             self.timers_changed = true;
         }
+        if self.more_waiting.take_if(|due| *due <= now).is_some() {
+            self.room_made = true;
+            self.timers_changed = true;
+        }
         if std::mem::take(&mut self.room_made) && self.breaker.tripped_until().is_none() {
             let mut waiting: Vec<(Reverse<Severity>, AttackId)> = self
                 .attacks
@@ -305,6 +312,10 @@ impl Planner {
                 .map(|(id, tracked)| (Reverse(tracked.severity), *id))
                 .collect();
             waiting.sort_unstable();
+            if waiting.len() > MAX_RECONSIDERED {
+                self.more_waiting.get_or_insert(now + WINDOW);
+                self.timers_changed = true;
+            }
             for (_, id) in waiting.into_iter().take(MAX_RECONSIDERED) {
                 self.decide(now, id);
             }
@@ -314,7 +325,8 @@ impl Planner {
         }
         if std::mem::take(&mut self.timers_changed) {
             let due = self.attacks.values().filter_map(Tracked::due);
-            self.next_timeout = due.chain(self.breaker.tripped_until()).min();
+            let others = [self.breaker.tripped_until(), self.more_waiting];
+            self.next_timeout = due.chain(others.into_iter().flatten()).min();
         }
     }
 

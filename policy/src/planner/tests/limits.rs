@@ -88,6 +88,26 @@ fn a_mass_trigger_adds_nothing_until_it_is_over() {
 }
 
 #[test]
+fn everyone_that_waits_gets_a_turn_without_any_news() {
+    let mut policy = policy();
+    policy.peers[0].max_routes = 10_000;
+    policy.responses.truncate(1);
+    let mut planner = planner(policy);
+    for index in 0..1000 {
+        planner.handle_attack(at(0.0), &started(&attack(u64::from(index), &host(index), 20.0)));
+    }
+    let mitigated = |planner: &Planner| planner.attacks.values().filter_map(Tracked::plan).count();
+    assert_eq!(mitigated(&planner), MAX_NEW_TARGETS);
+    let mut now = at(0.0);
+    while mitigated(&planner) < 1000 {
+        let due = planner.poll_timeout().unwrap();
+        assert!(due > now && due < at(300.0), "{} of 1000 at {now}", mitigated(&planner));
+        now = due;
+        planner.handle_timeout(now);
+    }
+}
+
+#[test]
 fn the_table_of_attacks_is_bounded() {
     let mut policy = policy();
     policy.responses.clear();
