@@ -17,7 +17,9 @@ use tidegate_bgpd::Family;
 use tidegate_bgpd::convert::decode_update;
 use tidegate_bgpd::egress::GatePolicy;
 use tidegate_bgpd::session::{ConnectMode, SessionOptions};
-use tidegate_bgpd::speaker::{BlackholeProfile, PeerConfig, Speaker, SpeakerConfig, SpeakerHandle, Transport};
+use tidegate_bgpd::speaker::{
+    BlackholeProfile, PeerConfig, Speaker, SpeakerConfig, SpeakerHandle, Transport,
+};
 use tidegate_model::{
     AddressFamily, CommandId, Community, FlowSpecComponent, FlowSpecRule, Nlri, NumericMatch,
     OwnedSpace, Prefix, Route, TrafficFilteringAction,
