@@ -265,3 +265,26 @@ fn end_of_tick(time: Timestamp) -> Timestamp {
     let begin = time.as_nanos() - time.as_nanos() % length;
     Timestamp::from_nanos(begin) + TICK
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_policy::PolicyFile;
+
+    use super::*;
+    use crate::clock::WallOrigin;
+    use crate::output::{Format, Updates};
+
+    /// The latest timestamp that a capture can have leaves no room for another tick.
+    #[test]
+    fn the_end_of_time_is_an_end() {
+        let text = "[speaker]\nas = 65010\nrouter-id = \"10.99.0.1\"\n\
+                    [owned]\nprefixes = [\"203.0.113.0/24\"]\n";
+        let file = PolicyFile { name: "policy.toml".to_owned(), bytes: text.into() };
+        let policy = Arc::new(tidegate_policy::resolve("policy", &[file]).unwrap());
+        let printer = Printer::new(Vec::new(), Format::Json, Updates::Hidden, WallOrigin::EPOCH);
+        let mut run = Run::new(&policy, printer);
+        run.advance(Timestamp::MAX - Duration::from_secs(1)).unwrap();
+        run.advance(Timestamp::MAX).unwrap();
+        run.finish(Oddities::default()).unwrap();
+    }
+}
