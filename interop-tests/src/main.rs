@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate_interop_tests::{accuracy, bench, demo, traffic};
+use tidegate_interop_tests::{accuracy, bench, demo, interop, traffic};
 
 /// Traffic, demonstration and measurements around the tidegate daemon.
 #[derive(Debug, Parser)]
@@ -20,10 +20,13 @@ enum Command {
     Demo(demo::Arguments),
     Bench(bench::Arguments),
     Accuracy(accuracy::Arguments),
+    Interop(interop::Arguments),
     #[command(hide = true)]
     BenchInside(bench::InsideArguments),
     #[command(hide = true)]
     BenchFeed(bench::FeedArguments),
+    #[command(hide = true)]
+    InteropSpeaker(interop::speaker::SpeakerArguments),
 }
 
 fn main() -> ExitCode {
@@ -34,5 +37,7 @@ fn main() -> ExitCode {
         Command::Accuracy(arguments) => accuracy::run(&arguments),
         Command::BenchInside(arguments) => bench::run_inside(&arguments),
         Command::BenchFeed(arguments) => bench::run_feed(&arguments),
+        Command::Interop(arguments) => interop::run(&arguments),
+        Command::InteropSpeaker(arguments) => interop::speaker::run(&arguments),
     }
 }

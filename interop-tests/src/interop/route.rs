@@ -1,0 +1,201 @@
+//! Routes as text, and as peers hold them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use tidegate_model::{
+    Community, FlowSpecComponent, FlowSpecRule, LargeCommunity, Nlri, NumericMatch, Prefix, Route,
+    TrafficFilteringAction,
+};
+
+/// The two kinds of mitigation that a peer can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A unicast route tagged BLACKHOLE (RFC 7999).
+    Rtbh,
+    /// A FlowSpec rule (RFC 8955, RFC 8956).
+    FlowSpec,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Rtbh, Self::FlowSpec];
+
+    /// Name in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rtbh => "RTBH",
+            Self::FlowSpec => "FlowSpec",
+        }
+    }
+}
+
+/// What a route means, wherever it is read: what is wanted and what a peer holds are compared as
+/// values of this type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// RTBH or FlowSpec.
+    pub kind: Kind,
+    /// What is matched: `destination 192.0.2.1/32`, and for a rule `protocol 17`, `source-port 123`.
+    pub matches: BTreeSet<String>,
+    /// Next hop of a blackhole.
+    pub next_hop: Option<IpAddr>,
+    /// Communities of a blackhole.
+    pub communities: BTreeSet<Community>,
+    /// Large communities of a blackhole.
+    pub large_communities: BTreeSet<LargeCommunity>,
+    /// Traffic-rate in bytes a second (RFC 8955 §7.1); zero discards.
+    pub rate: Option<f32>,
+}
+
+impl Held {
+    /// Nothing but its destination.
+    #[must_use]
+    pub fn new(kind: Kind, destination: &str) -> Self {
+        Self {
+            kind,
+            matches: BTreeSet::from([format!("destination {destination}")]),
+            next_hop: None,
+            communities: BTreeSet::new(),
+            large_communities: BTreeSet::new(),
+            rate: None,
+        }
+    }
+
+    /// What `route` means.
+    #[must_use]
+    pub fn of(route: &Route) -> Self {
+        let (kind, matches) = match &route.nlri {
+            Nlri::Unicast(prefix) => {
+                (Kind::Rtbh, BTreeSet::from([format!("destination {prefix}")]))
+            }
+            Nlri::FlowSpec(rule) => {
+                let components = rule.components().iter();
+                let plain = |one: &FlowSpecComponent| one.to_string().replacen(" =", " ", 1);
+                (Kind::FlowSpec, components.map(plain).collect())
+            }
+        };
+        let rate = route.actions.iter().find_map(|action| match action {
+            TrafficFilteringAction::RateLimitBytes(rate) => Some(*rate),
+            _ => None,
+        });
+        Self {
+            kind,
+            matches,
+            next_hop: route.next_hop,
+            communities: route.communities.clone(),
+            large_communities: route.large_communities.clone(),
+            rate,
+        }
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = vec![self.kind.name().to_owned()];
+        words.extend(self.matches.iter().cloned());
+        words.extend(self.next_hop.map(|address| format!("next-hop {address}")));
+        words.extend(self.communities.iter().map(ToString::to_string));
+        words.extend(self.large_communities.iter().map(ToString::to_string));
+        words.extend(self.rate.map(|rate| format!("rate {rate}")));
+        formatter.write_str(&words.join(" "))
+    }
+}
+
+/// Reads a route: `rtbh PREFIX` or `flow PREFIX`, then pairs of a word and its value. For `rtbh`:
+/// `next-hop`, `community`, `large-community`; for `flow`: `protocol`, `source-port`, `rate`.
+///
+/// # Errors
+/// What cannot be read, on one line.
+pub(super) fn parse(text: &str) -> Result<Route, String> {
+    let mut words = text.split_whitespace();
+    let kind = words.next().unwrap_or_default();
+    let destination: Prefix = read(words.next().unwrap_or_default())?;
+    let mut route = Route {
+        nlri: Nlri::Unicast(destination),
+        next_hop: None,
+        communities: BTreeSet::new(),
+        large_communities: BTreeSet::new(),
+        actions: Vec::new(),
+    };
+    let mut components = vec![FlowSpecComponent::DestinationPrefix(destination)];
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("nothing follows `{word}`"))?;
+        match (kind, word) {
+            ("rtbh", "next-hop") => route.next_hop = Some(read(value)?),
+            ("rtbh", "community") => {
+                route.communities.insert(read(value)?);
+            }
+            ("rtbh", "large-community") => {
+                route.large_communities.insert(read(value)?);
+            }
+            ("flow", "protocol") => {
+                let protocol = NumericMatch::equal(read(value)?);
+                components.push(FlowSpecComponent::IpProtocol(protocol));
+            }
+            ("flow", "source-port") => {
+                let port = NumericMatch::equal(read(value)?);
+                components.push(FlowSpecComponent::SourcePort(port));
+            }
+            ("flow", "rate") => {
+                route.actions.push(TrafficFilteringAction::RateLimitBytes(read(value)?));
+            }
+            _ => return Err(format!("`{word}` is no part of `{kind}`")),
+        }
+    }
+    match kind {
+        "rtbh" => {}
+        "flow" => {
+            let rule = FlowSpecRule::new(destination.family(), components);
+            route.nlri = Nlri::FlowSpec(rule.map_err(|error| error.to_string())?);
+        }
+        _ => return Err(format!("`{kind}` is neither `rtbh` nor `flow`")),
+    }
+    Ok(route)
+}
+
+fn read<T: std::str::FromStr>(text: &str) -> Result<T, String>
+where
+    T::Err: fmt::Display,
+{
+    text.parse().map_err(|error| format!("`{text}`: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_kinds() {
+        for (text, meaning) in [
+            (
+                "rtbh 203.0.113.7/32 next-hop 192.0.2.1 community 65535:666 large-community 1:2:3",
+                "RTBH destination 203.0.113.7/32 next-hop 192.0.2.1 65535:666 1:2:3",
+            ),
+            (
+                "flow 2001:db8:1::7/128 source-port 123 protocol 17 rate 0",
+                "FlowSpec destination 2001:db8:1::7/128 protocol 17 source-port 123 rate 0",
+            ),
+        ] {
+            assert_eq!(Held::of(&parse(text).unwrap()).to_string(), meaning);
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for text in [
+            "",
+            "rtbh",
+            "rtbh x",
+            "other 203.0.113.7/32",
+            "rtbh 203.0.113.7/32 rate 0",
+            "flow 203.0.113.7/32 protocol",
+            "flow 203.0.113.7/32 protocol udp",
+            "flow 203.0.113.7/32 protocol 17 protocol 6",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}
