@@ -187,7 +187,7 @@ impl<'a> Apt<'a> {
     }
 }
 
-/// Names of the packages to unpack, from what `apt-get -s install` prints. The C library stays out:
+/// Names of the packages to unpack, libraries and Python modules among them, from what `apt-get -s install` prints. The C library stays out:
 /// one that differs from the host's would break every program that finds it.
 fn closure_of(packages: &[&str], simulation: &str) -> Vec<String> {
     let installed = simulation.lines().filter_map(|line| {
@@ -195,7 +195,8 @@ fn closure_of(packages: &[&str], simulation: &str) -> Vec<String> {
         words.next()
     });
     let mut names: Vec<String> = installed
-        .filter(|name| name.starts_with("lib") && !name.starts_with("libc6"))
+        .filter(|name| name.starts_with("lib") || name.starts_with("python3-"))
+        .filter(|name| !name.starts_with("libc6"))
         .chain(packages.iter().copied())
         .map(ToOwned::to_owned)
         .collect();
@@ -231,10 +232,14 @@ Inst libmnl0 (1.0.4-3 Debian:12.11/stable [amd64])
 Inst libc6 [2.36-9] (2.36-9+deb12u10 Debian:12.11/stable [amd64]) []
 Inst adduser (3.134 Debian:12.11/stable [all])
 Inst libssh-gcrypt-4 (0.10.6-0+deb12u1 Debian:12.11/stable [amd64])
+Inst python3-exabgp (4.2.21-1.1 Debian:12.11/stable [all])
 Inst bird2 (2.0.12-7 Debian:12.11/stable [amd64])
 Conf libmnl0 (1.0.4-3 Debian:12.11/stable [amd64])
 ";
-        assert_eq!(closure_of(&["bird2"], simulation), ["bird2", "libmnl0", "libssh-gcrypt-4"]);
+        assert_eq!(
+            closure_of(&["bird2"], simulation),
+            ["bird2", "libmnl0", "libssh-gcrypt-4", "python3-exabgp"]
+        );
         assert_eq!(closure_of(&["bird2"], ""), ["bird2"]);
     }
 }

@@ -60,6 +60,14 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Print what other BGP daemons hold after what the speaker did, as one table.
+    Interop {
+        #[command(flatten)]
+        install: Install,
+        /// Passed on to `tidegate-lab interop`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +103,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Test { install } => (Purpose::Test, install),
         Command::Bench { install, .. } => (Purpose::Bench, install),
         Command::Accuracy { install, .. } => (Purpose::Accuracy, install),
+        Command::Interop { install, .. } => (Purpose::Interop, install),
     };
     let tools = Tools::new(&workspace());
     if install.no_install {
@@ -109,6 +118,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Test { .. } => check::run(&tools),
         Command::Bench { arguments, .. } => build::run_lab(&tools, "bench", &arguments),
         Command::Accuracy { arguments, .. } => build::run_lab(&tools, "accuracy", &arguments),
+        Command::Interop { arguments, .. } => build::run_lab(&tools, "interop", &arguments),
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) enum Purpose {
     Test,
     Bench,
     Accuracy,
+    Interop,
 }
 
 /// How the absence of a package is noticed: by what it is needed for, whoever installed it.
@@ -42,6 +43,8 @@ struct Need {
     content: Content,
     why: &'static str,
     purposes: &'static [Purpose],
+    /// Whether the command fails without it.
+    required: bool,
 }
 
 const NEEDS: &[Need] = &[
@@ -50,21 +53,30 @@ const NEEDS: &[Need] = &[
         sign: Sign::Library("pcap", "pcap_create"),
         content: Content::Files,
         why: "to build the packet capture",
-        purposes: &[Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Accuracy],
+        purposes: &[
+            Purpose::Demo,
+            Purpose::Test,
+            Purpose::Bench,
+            Purpose::Accuracy,
+            Purpose::Interop,
+        ],
+        required: true,
     },
     Need {
         package: "iproute2",
         sign: Sign::Program("ip"),
         content: Content::Files,
         why: "to link the network namespaces of the laboratory",
-        purposes: &[Purpose::Demo, Purpose::Test, Purpose::Bench],
+        purposes: &[Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Interop],
+        required: true,
     },
     Need {
         package: "bird2",
         sign: Sign::Program("bird"),
         content: Content::Service,
         why: "the router that receives the routes",
-        purposes: &[Purpose::Demo, Purpose::Test, Purpose::Bench],
+        purposes: &[Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Interop],
+        required: true,
     },
     Need {
         package: "nftables",
@@ -72,6 +84,39 @@ const NEEDS: &[Need] = &[
         content: Content::Service,
         why: "to see which rules the kernel holds",
         purposes: &[Purpose::Test],
+        required: true,
+    },
+    Need {
+        package: "frr",
+        sign: Sign::Program("vtysh"),
+        content: Content::Service,
+        why: "FRR, one of the daemons that the speaker is tried with",
+        purposes: &[Purpose::Interop],
+        required: false,
+    },
+    Need {
+        package: "gobgpd",
+        sign: Sign::Program("gobgpd"),
+        content: Content::Service,
+        why: "GoBGP, one of the daemons that the speaker is tried with",
+        purposes: &[Purpose::Interop],
+        required: false,
+    },
+    Need {
+        package: "exabgp",
+        sign: Sign::Program("exabgp"),
+        content: Content::Service,
+        why: "ExaBGP, one of the daemons that the speaker is tried with",
+        purposes: &[Purpose::Interop],
+        required: false,
+    },
+    Need {
+        package: "openbgpd",
+        sign: Sign::Program("bgpctl"),
+        content: Content::Service,
+        why: "OpenBGPD, one of the daemons that the speaker is tried with",
+        purposes: &[Purpose::Interop],
+        required: false,
     },
 ];
 
@@ -108,7 +153,8 @@ pub(crate) fn list(purpose: Purpose, tools: &Tools) -> ExitCode {
     }
     println!("missing:");
     for need in &missing {
-        println!("  {:<12} {}; {}", need.package, need.sign(), need.why);
+        let optional = if need.required { "" } else { " (not necessary)" };
+        println!("  {:<12} {}; {}{optional}", need.package, need.sign(), need.why);
     }
     println!("by hand: {}", by_hand(&missing));
     for need in missing.iter().filter(|need| need.content == Content::Service) {
@@ -143,10 +189,18 @@ pub(crate) fn install(purpose: Purpose, tools: &Tools) -> Result<(), Failure> {
     if !installed.is_empty() {
         apt.install(&names(installed))?;
     }
-    if !unpacked.is_empty() {
-        apt.unpack(&names(unpacked))?;
+    let (required, optional): (Vec<_>, Vec<_>) =
+        unpacked.into_iter().partition(|need| need.required);
+    if !required.is_empty() {
+        apt.unpack(&names(required))?;
     }
-    let left: Vec<_> = missing.into_iter().filter(|need| !need.is_met(tools)).collect();
+    for need in optional {
+        if let Err(Failure(text)) = apt.unpack(&[need.package]) {
+            eprintln!("{} is done without: {text}", need.package);
+        }
+    }
+    let left: Vec<_> =
+        missing.into_iter().filter(|need| need.required && !need.is_met(tools)).collect();
     if left.is_empty() {
         return Ok(());
     }

@@ -48,6 +48,10 @@ impl Tools {
                 variables.push((name, join(&all)));
             }
         }
+        let modules = self.root.join("usr/lib/python3/dist-packages");
+        if modules.is_dir() {
+            variables.push(("PYTHONPATH", modules.into_os_string()));
+        }
         if let Some(directory) = libraries.iter().find(|path| path.join("libpcap.so").exists()) {
             variables.push(("LIBPCAP_LIBDIR", directory.clone().into_os_string()));
         }
@@ -137,6 +141,9 @@ fn library_directories(root: &Path) -> Vec<PathBuf> {
             .map(|entry| entry.path())
             .collect();
         triplets.sort();
+        // FRR keeps its own libraries to itself.
+        let frr = triplets.iter().map(|path| path.join("frr")).filter(|path| path.is_dir());
+        directories.extend(frr.collect::<Vec<_>>());
         directories.extend(triplets);
         directories.push(base);
     }
