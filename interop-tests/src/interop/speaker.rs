@@ -15,7 +15,8 @@ use tidegate_bgpd::Family;
 use tidegate_bgpd::egress::GatePolicy;
 use tidegate_bgpd::session::{ConnectMode, SessionOptions};
 use tidegate_bgpd::speaker::{
-    HopLimit, Md5Key, PeerConfig, Speaker, SpeakerConfig, SpeakerEvent, SpeakerHandle, Transport,
+    BlackholeProfile, HopLimit, Md5Key, PeerConfig, Speaker, SpeakerConfig, SpeakerEvent,
+    SpeakerHandle, Transport,
 };
 use tidegate_model::{BackendState, CommandId, OutcomeKind, OwnedSpace};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -113,6 +114,7 @@ fn configuration(arguments: &SpeakerArguments) -> Result<SpeakerConfig, String> 
             hold_time: Duration::from_secs(9),
             families,
             max_routes: MAX_ROUTES,
+            blackhole: BlackholeProfile::default(),
             transport: Transport { hops, md5 },
             options: SessionOptions::default(),
         }],
