@@ -21,7 +21,8 @@ fn bird_holds_what_is_announced_and_nothing_else() {
     }
     let Some(_) = require::or_skip(test, Lab::new()) else { return };
     let _turn = common::Turn::wait();
-    let column = run_column(program, PeerKind::Bird).unwrap_or_else(|error| panic!("{error}"));
+    let column =
+        run_column(program, PeerKind::Bird, |_, _, _| {}).unwrap_or_else(|error| panic!("{error}"));
     let bad: Vec<String> = column
         .cells
         .iter()

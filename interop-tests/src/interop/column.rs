@@ -1,7 +1,6 @@
 //! One column of the table: one daemon through every case.
 
 use std::fmt;
-use std::io::{self, Write};
 use std::path::Path;
 
 use tidegate_model::AddressFamily;
@@ -177,12 +176,15 @@ pub struct Column {
     pub cells: Vec<(Case, Cell)>,
 }
 
-/// Runs every case with one daemon. `program` is `tidegate-lab`.
+/// Is told what became of each case as soon as that is known: a run takes minutes.
+pub type Told = fn(PeerKind, Case, &Cell);
+
+/// Runs every case with one daemon, and tells `told` of each. `program` is `tidegate-lab`.
 ///
 /// # Errors
 /// [`InteropError::Lab`] where there are no network namespaces or iproute2. What goes wrong with
 /// the daemon is in the cells.
-pub fn run_column(program: &Path, peer: PeerKind) -> Result<Column, InteropError> {
+pub fn run_column(program: &Path, peer: PeerKind, told: Told) -> Result<Column, InteropError> {
     let cases = Case::all();
     let version = match peer.version() {
         Ok(version) => version,
@@ -195,7 +197,7 @@ pub fn run_column(program: &Path, peer: PeerKind) -> Result<Column, InteropError
     };
     let mut found = Vec::new();
     for family in [AddressFamily::Ipv4, AddressFamily::Ipv6] {
-        found.extend(run_family(program, peer, family)?);
+        found.extend(run_family(program, peer, family, told)?);
     }
     let cell = |case: &Case| found.iter().find(|(other, _)| other == case);
     let cells = cases.iter().filter_map(|case| cell(case).cloned()).collect();
@@ -206,6 +208,7 @@ fn run_family(
     program: &Path,
     peer: PeerKind,
     family: AddressFamily,
+    told: Told,
 ) -> Result<Vec<(Case, Cell)>, InteropError> {
     let mut bench = Bench::new(program, peer, family)?;
     let kinds: Vec<Kind> =
@@ -224,18 +227,11 @@ fn run_family(
                 (None, Err(error)) => Cell::Fail(error.to_string()),
             };
             let case = Case { family, kind, operation };
-            progress(peer, case, &cell);
+            told(peer, case, &cell);
             cells.push((case, cell));
         }
     }
     Ok(cells)
-}
-
-/// One line on standard error: a run takes minutes.
-fn progress(peer: PeerKind, case: Case, cell: &Cell) {
-    let why = cell.why().map_or(String::new(), |why| format!(" ({why})"));
-    // Nobody has to see it.
-    let _ = writeln!(io::stderr(), "{}: {case}: {}{why}", peer.name(), cell.word());
 }
 
 /// Does what is done in common for all kinds of route.

@@ -28,7 +28,7 @@ use std::thread;
 
 use crate::lab::{LabError, catch_signals};
 
-pub use column::{Case, Cell, Column, Operation, run_column};
+pub use column::{Case, Cell, Column, Operation, Told, run_column};
 pub use peer::PeerKind;
 pub use route::{Held, Kind};
 
@@ -118,8 +118,15 @@ fn matrix(arguments: &Arguments) -> Result<ExitCode, InteropError> {
 fn columns(program: &Path, peers: &[PeerKind]) -> Result<Vec<Column>, InteropError> {
     thread::scope(|scope| {
         let running: Vec<_> =
-            peers.iter().map(|peer| scope.spawn(|| run_column(program, *peer))).collect();
+            peers.iter().map(|peer| scope.spawn(|| run_column(program, *peer, progress))).collect();
         let stopped = |_| InteropError::Answer("a column stopped at a bug".to_owned());
         running.into_iter().map(|column| column.join().map_err(stopped)?).collect()
     })
+}
+
+/// One line on standard error.
+fn progress(peer: PeerKind, case: Case, cell: &Cell) {
+    let why = cell.why().map_or(String::new(), |why| format!(" ({why})"));
+    // Nobody has to see it.
+    let _ = writeln!(io::stderr(), "{}: {case}: {}{why}", peer.name(), cell.word());
 }
