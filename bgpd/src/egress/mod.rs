@@ -36,6 +36,14 @@ impl Gate {
         Self { policy: policy.within_floors() }
     }
 
+    /// The same gate for one session whose own end is at `address`: nothing may cut that off.
+    #[must_use]
+    pub fn guarding(&self, address: IpAddr) -> Self {
+        let mut policy = self.policy.clone();
+        policy.session_addresses.push(address);
+        Self { policy }
+    }
+
     /// The policy that the gate holds to.
     #[must_use]
     pub fn policy(&self) -> &GatePolicy {

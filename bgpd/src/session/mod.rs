@@ -202,6 +202,9 @@ struct Slot {
 struct Up {
     direction: Direction,
     parameters: SessionParameters,
+    /// The gate, guarding our end of this session too: a policy cannot know an address that the
+    /// routing table chose.
+    gate: Gate,
     negotiated: Negotiated,
     since: Timestamp,
     refresh: Refresh,
@@ -215,7 +218,7 @@ enum Next {
 }
 
 impl Up {
-    fn next(&mut self, now: Timestamp, rib: &mut AdjRibOut, gate: &Gate) -> Option<Next> {
+    fn next(&mut self, now: Timestamp, rib: &mut AdjRibOut) -> Option<Next> {
         loop {
             while let Some(family) = self.refresh.begin(now) {
                 rib.resend_family(family);
@@ -223,7 +226,7 @@ impl Up {
             if let Some(marker) = self.refresh.poll_marker() {
                 return Some(Next::Marker(marker));
             }
-            if let Some(sent) = rib.poll_update(&self.parameters, gate) {
+            if let Some(sent) = rib.poll_update(&self.parameters, &self.gate) {
                 return Some(Next::Update(sent));
             }
             self.refresh.finish(now);
@@ -323,6 +326,9 @@ impl Session {
     /// From now on updates are judged by `gate`. What has left already is judged again, by sending
     /// it again: what `gate` refuses is withdrawn.
     pub fn handle_gate(&mut self, gate: Arc<Gate>) {
+        if let Some(up) = &mut self.up {
+            up.gate = gate.guarding(up.parameters.local_address);
+        }
         self.gate = gate;
         for family in Family::ALL {
             self.rib.resend_family(family);
@@ -465,7 +471,7 @@ impl Session {
     /// The next whole message for this connection's socket. Tell by [`Self::handle_written`] when
     /// it and all before it are written. `None` if there is nothing, or enough is in flight.
     pub fn poll_transmit(&mut self, now: Timestamp, direction: Direction) -> Option<Vec<u8>> {
-        let Self { outgoing, incoming, counters, up, rib, gate, .. } = self;
+        let Self { outgoing, incoming, counters, up, rib, .. } = self;
         let slot = match direction {
             Direction::Outgoing => outgoing,
             Direction::Incoming => incoming,
@@ -478,7 +484,7 @@ impl Session {
                 if slot.in_flight_octets >= MAX_IN_FLIGHT {
                     return None;
                 }
-                match up.next(now, rib, gate)? {
+                match up.next(now, rib)? {
                     Next::Marker(message) => {
                         let counter = &mut counters.sent.route_refresh;
                         *counter = counter.wrapping_add(1);
@@ -639,7 +645,8 @@ impl Session {
             families: negotiated.families.clone(),
         };
         let refresh = Refresh::new(negotiated.enhanced_refresh);
-        self.up = Some(Up { direction, parameters, negotiated, since: now, refresh });
+        let gate = self.gate.guarding(parameters.local_address);
+        self.up = Some(Up { direction, parameters, gate, negotiated, since: now, refresh });
         self.counters.established = self.counters.established.wrapping_add(1);
         self.quarantine.handle_up();
         self.rib.resend_all();

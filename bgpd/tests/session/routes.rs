@@ -155,6 +155,22 @@ fn a_stricter_gate_takes_back_what_it_refuses() {
     assert!(matches!(kinds(&world, 0)[..], [_, OutcomeKind::Rejected { .. }]));
 }
 
+/// The routing table may choose our address on a session, so that no policy knows it.
+#[test]
+fn our_own_end_of_a_session_is_never_cut_off() {
+    let mut world = up(5);
+    let mut policy = gate_policy();
+    policy.space.owned.push(prefix("192.0.2.0/24"));
+    policy.session_addresses.clear();
+    world.ends[0].session.handle_gate(Arc::new(Gate::new(policy)));
+    for (command, target) in [(0, "192.0.2.1"), (1, "192.0.2.77")] {
+        announce(&mut world, command, &blackhole(target));
+    }
+    settle(&mut world);
+    assert!(matches!(kinds(&world, 0)[..], [OutcomeKind::Rejected { .. }]));
+    assert_eq!(held(&world), BTreeSet::from([blackhole("192.0.2.77").nlri]));
+}
+
 /// The peer asks again (RFC 2918), while a blackhole is being withdrawn.
 #[test]
 fn a_refresh_sends_the_family_again_and_resurrects_nothing() {
