@@ -8,8 +8,11 @@ pub(crate) fn percentile(values: &[Duration], percent: usize) -> Duration {
     values.get(rank - 1).copied().unwrap_or_default()
 }
 
-/// Milliseconds with one decimal.
+/// Milliseconds with one decimal; microseconds below one.
 pub(crate) fn milliseconds(value: Duration) -> String {
+    if value < Duration::from_millis(1) {
+        return format!("{} us", value.as_micros());
+    }
     format!("{:.1} ms", value.as_secs_f64() * 1000.0)
 }
 
