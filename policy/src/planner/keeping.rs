@@ -213,7 +213,11 @@ impl Planner {
         let Some(plan) = tracked.plan() else { return };
         let (target, hidden, hold) = (tracked.attack.target, plan.hidden, plan.hold);
         self.holds.remember(now, target, hidden, hold);
-        self.say_release(id, format!("{why}; withdrawn"));
+        let what = match plan.phase {
+            Phase::Installed => "withdrawn",
+            Phase::Probing(_) => "the blackhole stays lifted",
+        };
+        self.say_release(id, format!("{why}; {what}"));
         self.put(id, Stage::Idle);
         self.attacks.remove(&id);
         self.room_made = true;

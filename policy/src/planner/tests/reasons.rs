@@ -68,6 +68,10 @@ fn of_a_whole_life() {
     let other = attack(2, "203.0.113.8", 6.0);
     planner.handle_attack(at(201.0), &started(&other));
     planner.handle_attack(at(230.0), &ended(&other));
+    let third = attack(3, "203.0.113.9", 20.0);
+    planner.handle_attack(at(240.0), &started(&third));
+    planner.handle_timeout(at(300.0));
+    planner.handle_attack(at(305.0), &ended(&third));
     let text: Vec<String> = decisions(&mut planner)
         .into_iter()
         .map(|decision| format!("{}: {}", decision.attack, decision.reason))
@@ -81,5 +85,8 @@ fn of_a_whole_life() {
     attack-1: the maximum lifetime of 200 s is over: withdrawn, and not again for this attack
     attack-2: tcp-syn at 60.0 kpps, limit 10.0 kpps, peak 6.0 times the limit; syn-flood, confidence 0.97; severity high; `filter`: discard by 1 FlowSpec rule at peer router; at least 0 s, at most 6 h
     attack-2: over: below the exit threshold for 10.0 s; withdrawn
+    attack-3: tcp-syn at 200 kpps, limit 10.0 kpps, peak 20.0 times the limit; syn-flood, confidence 0.97; severity critical; `blackhole`: blackhole at peer router; at least 1 min, at most 200 s
+    attack-3: blackholed for 1 min: lifted to see whether the attack goes on
+    attack-3: over: below the exit threshold for 10.0 s; the blackhole stays lifted
     ");
 }
