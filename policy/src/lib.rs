@@ -13,6 +13,7 @@ mod policy;
 pub mod profile;
 mod report;
 mod resolve;
+mod revision;
 pub mod rule;
 pub mod text;
 
@@ -24,4 +25,7 @@ pub use policy::{
 };
 pub use profile::{ConfinedBy, FlowSpecProfile, Profile, Sessions, Widen};
 pub use report::{Diagnostic, MAX_DIAGNOSTICS, Report, TerminalReport};
-pub use resolve::{MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, PolicyFile, load, resolve};
+pub use resolve::{
+    MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, PolicyFile, load, read_files, resolve,
+};
+pub use revision::{Revision, Tree};

@@ -12,6 +12,7 @@ use tidegate_model::{
 };
 
 use crate::profile::{ConfinedBy, FlowSpecProfile, Lengths, Widen};
+use crate::revision::Revision;
 
 /// Name of the group that holds every owned address that no other group claims.
 pub const DEFAULT_GROUP: &str = "default";
@@ -34,6 +35,8 @@ pub struct Policy {
     pub responses: Vec<Response>,
     /// In the order of the text.
     pub peers: Vec<Peer>,
+    /// Where the text is from, if whoever read it knows.
+    pub revision: Option<Revision>,
 }
 
 impl Policy {

@@ -90,6 +90,7 @@ pub(super) fn policy() -> Policy {
             response("watch", ResponseAction::Observe, from(Severity::Low)),
         ],
         peers: vec![peer("router", Family::ALL)],
+        revision: None,
     }
 }
 

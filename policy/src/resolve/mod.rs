@@ -34,8 +34,16 @@ use crate::text::{Collector, Document, Source, Table, Value};
 /// # Errors
 /// A [`Report`] of everything that is wrong, in the order of the text.
 pub fn load(directory: &Path) -> Result<Policy, Report> {
-    let files = files::read(directory)?;
+    let files = read_files(directory)?;
     resolve(&directory.display().to_string(), &files)
+}
+
+/// The text of a policy directory as it is now, for [`resolve`].
+///
+/// # Errors
+/// A [`Report`] of every file that cannot be read, and of bounds that are exceeded.
+pub fn read_files(directory: &Path) -> Result<Vec<PolicyFile>, Report> {
+    files::read(directory)
 }
 
 /// Checks policy text that has been read already. `directory` is how the user calls the whole.
@@ -151,6 +159,7 @@ impl<'a> Draft<'a> {
             severities: self.severities.map_or(Some(Default::default()), |table| table.scale)?,
             responses: responses?,
             peers,
+            revision: None,
         })
     }
 }
