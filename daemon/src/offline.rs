@@ -77,12 +77,12 @@ impl OfflineBackends {
     }
 }
 
-/// The kernel takes everything; a peer that the policy does not name takes nothing.
+/// The kernel takes everything; what the policy does not name takes nothing.
 fn without_session(command: Command) -> Outcome {
     let kind = match &command.backend {
         BackendId::Kernel => OutcomeKind::Applied { bytes: Vec::new() },
-        BackendId::Peer(name) => {
-            OutcomeKind::Rejected { why: format!("the policy names no peer `{name}`") }
+        BackendId::Peer(_) | BackendId::External(_) => {
+            OutcomeKind::Rejected { why: format!("the policy names no {}", command.backend) }
         }
     };
     Outcome { command: command.id, nlri: command.nlri().clone(), backend: command.backend, kind }

@@ -12,13 +12,17 @@ use crate::flowspec::{AddressFamily, FlowSpecRule};
 use crate::prefix::Prefix;
 use crate::time::Timestamp;
 
-/// Something that installs routes: a BGP peer of the embedded speaker, or the local kernel.
+/// Something that installs routes: a BGP peer of the embedded speaker, the local kernel, or another
+/// routing daemon.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BackendId {
     /// The embedded speaker's session with the peer of this name.
     Peer(String),
     /// nftables on this host.
     Kernel,
+    /// The routing daemon of this name, driven by an interface of its own: ExaBGP, GoBGP, BIRD or
+    /// FRR. What it was told outlives us.
+    External(String),
 }
 
 impl fmt::Display for BackendId {
@@ -26,6 +30,7 @@ impl fmt::Display for BackendId {
         match self {
             Self::Peer(name) => write!(formatter, "peer {name}"),
             Self::Kernel => formatter.write_str("kernel"),
+            Self::External(name) => write!(formatter, "backend {name}"),
         }
     }
 }

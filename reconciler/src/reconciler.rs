@@ -162,7 +162,7 @@ impl Reconciler {
     ///
     /// Down: what was applied becomes unknown; nothing is withdrawn or forgotten. Up: a BGP peer
     /// is sent everything again by the speaker, so its entries are announced again only if no
-    /// answer or observation confirms them; the kernel is told again at once. Withdraws, and what
+    /// answer or observation confirms them; others are told again at once. Withdraws, and what
     /// failed, are sent again at once.
     pub fn handle_backend(&mut self, now: Timestamp, backend: &BackendId, state: &BackendState) {
         self.advance(now);
@@ -525,7 +525,7 @@ impl Reconciler {
     fn backend_came_up(&mut self, key: &MitigationKey) {
         let patience = match key.backend {
             BackendId::Peer(_) => self.config.answer_within,
-            BackendId::Kernel => Duration::ZERO,
+            BackendId::Kernel | BackendId::External(_) => Duration::ZERO,
         };
         self.change(key, |entry, now| match (&entry.goal, &entry.state) {
             (Goal::Remove(_), _)

@@ -184,6 +184,8 @@ impl Planner {
     fn limits(&self, backend: &BackendId) -> (usize, usize) {
         match backend {
             BackendId::Kernel => (MAX_KERNEL_RULES, MAX_KERNEL_RULES),
+            // Policies name none.
+            BackendId::External(_) => (0, 0),
             BackendId::Peer(name) => {
                 let peer = self.policy.peer(name);
                 let routes = peer.map_or(0, |peer| peer.max_routes);
