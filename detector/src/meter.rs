@@ -22,7 +22,7 @@ use crate::TICK;
 use crate::class::TrafficClass;
 use crate::config::Config;
 use crate::credit::{AskedPeers, Credits};
-use crate::packet::{LinkType, Packet, Unreadable, parse};
+use crate::packet::{LinkType, Packet, Tunnels, Unreadable, Upper, parse, parse_inner};
 use crate::space::{GroupIndex, Space};
 use crate::summary::{ClassTraffic, Count, MetricCounts, TargetTraffic, TrafficSummary};
 
@@ -47,6 +47,7 @@ const IDLE_SWEEPS: u8 = 5;
 /// Counts packets per protected address.
 pub struct Meter {
     space: Space,
+    tunnels: Tunnels,
     hasher: FixedState,
     table: Table,
     asked: AskedPeers,
@@ -71,6 +72,7 @@ impl Meter {
         let hasher = FixedState::with_seed(seed);
         Self {
             space: Space::new(config),
+            tunnels: Tunnels::NONE,
             table: Table::new(config.judging.max_targets, &hasher, seed),
             hasher,
             asked: AskedPeers::new(),
@@ -86,6 +88,15 @@ impl Meter {
             sweep_due: Duration::ZERO,
             started: false,
         }
+    }
+
+    /// Counts what comes through `tunnels` at the protected addresses inside. A tunnel packet in
+    /// which there is none is traffic to the tunnel's end, as without this: a flood of tunnel
+    /// packets with noise in them stays a flood.
+    #[must_use]
+    pub fn opening(mut self, tunnels: Tunnels) -> Self {
+        self.tunnels = tunnels;
+        self
     }
 
     /// Protects the addresses of `config` from now on. What is known of addresses that were
@@ -104,11 +115,24 @@ impl Meter {
         match parse(link, frame, wire_length) {
             Ok(packet) => {
                 let captured = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-                self.count(&packet, u64::from(wire_length.max(captured)));
+                let bytes = u64::from(wire_length.max(captured));
+                if !self.tunnels.is_empty() && matches!(packet.upper, Upper::Other(_)) {
+                    let inner = parse_inner(link, frame, wire_length, self.tunnels);
+                    if let Some(inner) = inner.filter(|inner| self.protects_end_of(inner)) {
+                        return self.count(&inner, bytes);
+                    }
+                }
+                self.count(&packet, bytes);
             }
             Err(Unreadable::NotIp) => self.summary.not_ip += 1,
             Err(Unreadable::Malformed) => self.summary.malformed += 1,
         }
+    }
+
+    fn protects_end_of(&self, packet: &Packet<'_>) -> bool {
+        [packet.source, packet.destination]
+            .into_iter()
+            .any(|address| self.space.group_of(address).is_some())
     }
 
     #[inline]

@@ -18,6 +18,8 @@ mod ethertype {
 mod ppp {
     pub(super) const IPV4: u16 = 0x0021;
     pub(super) const IPV6: u16 = 0x0057;
+    /// RFC 3032 §4.1.
+    pub(super) const MPLS: u16 = 0x0281;
     /// Address and control octets of HDLC framing (RFC 1662 §3.1).
     pub(super) const HDLC: u16 = 0xff03;
 }
@@ -50,8 +52,14 @@ fn by_ethertype(
     type_offset: usize,
     payload_offset: usize,
 ) -> Result<&[u8], Unreadable> {
-    let mut kind = read_u16(frame, type_offset).ok_or(Unreadable::Malformed)?;
-    let mut rest = frame.get(payload_offset..).ok_or(Unreadable::Malformed)?;
+    let kind = read_u16(frame, type_offset).ok_or(Unreadable::Malformed)?;
+    let rest = frame.get(payload_offset..).ok_or(Unreadable::Malformed)?;
+    behind(kind, rest)
+}
+
+/// The bytes from the IP header on, where `rest` is what the ethertype `kind` names.
+#[inline]
+pub(super) fn behind(mut kind: u16, mut rest: &[u8]) -> Result<&[u8], Unreadable> {
     for _ in 0..=MAX_VLAN_TAGS {
         match kind {
             ethertype::IPV4 | ethertype::IPV6 => return Ok(rest),
@@ -60,6 +68,7 @@ fn by_ethertype(
                 rest = rest.get(4..).ok_or(Unreadable::Malformed)?;
             }
             ethertype::MPLS | ethertype::MPLS_MULTICAST => return mpls(rest),
+            // RFC 2516 §4: six octets, then PPP.
             ethertype::PPPOE_SESSION => return by_ppp_protocol(rest, 6),
             _ => return Err(Unreadable::NotIp),
         }
@@ -85,8 +94,16 @@ fn mpls(mut rest: &[u8]) -> Result<&[u8], Unreadable> {
 }
 
 fn by_ppp_protocol(frame: &[u8], offset: usize) -> Result<&[u8], Unreadable> {
-    match read_u16(frame, offset).ok_or(Unreadable::Malformed)? {
-        ppp::IPV4 | ppp::IPV6 => frame.get(offset + 2..).ok_or(Unreadable::Malformed),
+    let header = frame.get(offset..).ok_or(Unreadable::Malformed)?;
+    // An odd first octet is a protocol number of one octet (RFC 1661 §6.5).
+    let (number, rest) = match *header {
+        [number, ref rest @ ..] if number & 1 == 1 => (u16::from(number), rest),
+        [high, low, ref rest @ ..] => (u16::from_be_bytes([high, low]), rest),
+        _ => return Err(Unreadable::Malformed),
+    };
+    match number {
+        ppp::IPV4 | ppp::IPV6 => Ok(rest),
+        ppp::MPLS => mpls(rest),
         _ => Err(Unreadable::NotIp),
     }
 }

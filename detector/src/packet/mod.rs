@@ -4,25 +4,30 @@
 //! whatever the bytes say. What it cannot read it leaves out: a packet whose destination is
 //! readable is still a packet toward that destination.
 //!
-//! Absent on purpose: reassembly, checksums (a flood need not have right ones), tunnels (GRE and
-//! IP in IP are traffic to the tunnel's end).
+//! GRE and IP in IP are traffic to the tunnel's end; [`parse_inner`] reads the packet inside.
+//!
+//! Absent on purpose: reassembly, checksums (a flood need not have right ones), tunnels in tunnels.
 #![deny(clippy::indexing_slicing)]
 
 mod framing;
 mod link;
 mod network;
+mod tunnel;
 
 use std::net::IpAddr;
 
 pub use link::LinkType;
+pub use tunnel::{Tunnel, Tunnels};
 
 /// IP protocol numbers (<https://www.iana.org/assignments/protocol-numbers>).
 pub(crate) mod protocol {
     pub(crate) const HOP_BY_HOP: u8 = 0;
     pub(crate) const ICMP: u8 = 1;
     pub(crate) const IGMP: u8 = 2;
+    pub(crate) const IPV4: u8 = 4;
     pub(crate) const TCP: u8 = 6;
     pub(crate) const UDP: u8 = 17;
+    pub(crate) const IPV6: u8 = 41;
     pub(crate) const ROUTING: u8 = 43;
     pub(crate) const FRAGMENT: u8 = 44;
     pub(crate) const GRE: u8 = 47;
@@ -134,10 +139,35 @@ pub enum Unreadable {
 /// [`Unreadable`] if no destination address can be read.
 #[inline]
 pub fn parse(link: LinkType, frame: &[u8], wire_length: u32) -> Result<Packet<'_>, Unreadable> {
+    read(link, frame, wire_length).map(|(packet, _)| packet)
+}
+
+/// Reads the headers of the packet inside `frame`, if that is a packet of one of `tunnels`. Only
+/// one level is opened.
+///
+/// `None` if it is no such packet, or what is in it cannot be read: a later fragment, for one.
+#[must_use]
+pub fn parse_inner(
+    link: LinkType,
+    frame: &[u8],
+    wire_length: u32,
+    tunnels: Tunnels,
+) -> Option<Packet<'_>> {
+    let (outer, rest) = read(link, frame, wire_length).ok()?;
+    let Upper::Other(number) = outer.upper else { return None };
+    let inner = tunnels.open(number, rest)?;
+    let header_length = rest.len() - inner.len();
+    // A fragment's own length says nothing of the packet inside it; the inner header does.
+    let inner_length = usize::from(outer.length).saturating_sub(header_length).max(inner.len());
+    network::read(inner, inner_length).ok().map(|(packet, _)| packet)
+}
+
+#[inline]
+fn read(link: LinkType, frame: &[u8], wire_length: u32) -> Result<(Packet<'_>, &[u8]), Unreadable> {
     let datagram = framing::strip(link, frame)?;
     let framing_length = frame.len() - datagram.len();
     let wire_length = usize::try_from(wire_length).unwrap_or(usize::MAX).max(frame.len());
-    network::parse(datagram, wire_length - framing_length)
+    network::read(datagram, wire_length - framing_length)
 }
 
 /// The big-endian 16-bit number at `offset`.

@@ -8,9 +8,10 @@ use super::{Fragment, Packet, Ports, Unreadable, Upper, protocol, read_u16};
 /// packet of the protocol at which the walk stopped.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
-/// Reads an IP packet of which `datagram` was captured and `wire_length` was on the wire.
+/// Reads an IP packet of which `datagram` was captured and `wire_length` was on the wire. Also
+/// what lies behind the last header that was walked over; empty if nothing whole does.
 #[inline]
-pub(super) fn parse(datagram: &[u8], wire_length: usize) -> Result<Packet<'_>, Unreadable> {
+pub(super) fn read(datagram: &[u8], wire_length: usize) -> Result<(Packet<'_>, &[u8]), Unreadable> {
     match datagram.first().map(|octet| octet >> 4) {
         Some(4) => ipv4(datagram, wire_length),
         Some(6) => ipv6(datagram, wire_length),
@@ -19,7 +20,7 @@ pub(super) fn parse(datagram: &[u8], wire_length: usize) -> Result<Packet<'_>, U
 }
 
 #[inline]
-fn ipv4(datagram: &[u8], wire_length: usize) -> Result<Packet<'_>, Unreadable> {
+fn ipv4(datagram: &[u8], wire_length: usize) -> Result<(Packet<'_>, &[u8]), Unreadable> {
     let header = datagram.first_chunk::<20>().ok_or(Unreadable::Malformed)?;
     let [ihl, _, l0, l1, _, _, f0, f1, _, stated, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
     let header_length = usize::from(ihl & 0x0f) * 4;
@@ -32,14 +33,14 @@ fn ipv4(datagram: &[u8], wire_length: usize) -> Result<Packet<'_>, Unreadable> {
     // Behind the total length lies padding, not payload.
     let end = usize::from(length).min(datagram.len());
     let payload = datagram.get(header_length..end).unwrap_or(&[]);
-    let upper = if damaged {
-        Upper::Other(stated)
+    let (upper, rest) = if damaged {
+        (Upper::Other(stated), &[][..])
     } else if fragment == Fragment::Later {
-        Upper::Headless(stated)
+        (Upper::Headless(stated), &[][..])
     } else {
         behind_authentication(stated, payload)
     };
-    Ok(Packet {
+    let packet = Packet {
         source: IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
         destination: IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3)),
         protocol: stated,
@@ -47,27 +48,26 @@ fn ipv4(datagram: &[u8], wire_length: usize) -> Result<Packet<'_>, Unreadable> {
         fragment,
         upper,
         damaged,
-    })
+    };
+    Ok((packet, rest))
 }
 
 /// Walks over Authentication Headers, the only extension header that IPv4 has as well.
 #[inline]
-fn behind_authentication(stated: u8, payload: &[u8]) -> Upper<'_> {
+fn behind_authentication(stated: u8, payload: &[u8]) -> (Upper<'_>, &[u8]) {
     let (mut next, mut rest) = (stated, payload);
     for _ in 0..MAX_EXTENSION_HEADERS {
         if next != protocol::AUTHENTICATION {
-            return upper(Family::Ipv4, next, rest);
+            return (upper(Family::Ipv4, next, rest), rest);
         }
-        let Some((behind, after)) = skip_extension(next, rest) else {
-            return Upper::Other(next);
-        };
+        let Some((behind, after)) = skip_extension(next, rest) else { break };
         (next, rest) = (behind, after);
     }
-    Upper::Other(next)
+    (Upper::Other(next), &[])
 }
 
 #[inline]
-fn ipv6(datagram: &[u8], wire_length: usize) -> Result<Packet<'_>, Unreadable> {
+fn ipv6(datagram: &[u8], wire_length: usize) -> Result<(Packet<'_>, &[u8]), Unreadable> {
     let (header, behind) = datagram.split_first_chunk::<40>().ok_or(Unreadable::Malformed)?;
     let [_, _, _, _, l0, l1, next, _, addresses @ ..] = header;
     let (Some(source), Some(destination)) =
@@ -85,7 +85,7 @@ fn ipv6(datagram: &[u8], wire_length: usize) -> Result<Packet<'_>, Unreadable> {
     let end = usize::from(length).saturating_sub(40).min(behind.len());
     let payload = behind.get(..end).unwrap_or(&[]);
     let chain = walk_extensions(*next, payload);
-    Ok(Packet {
+    let packet = Packet {
         source: IpAddr::V6(Ipv6Addr::from(*source)),
         destination: IpAddr::V6(Ipv6Addr::from(*destination)),
         protocol: chain.protocol,
@@ -93,7 +93,8 @@ fn ipv6(datagram: &[u8], wire_length: usize) -> Result<Packet<'_>, Unreadable> {
         fragment: chain.fragment,
         upper: chain.upper,
         damaged: false,
-    })
+    };
+    Ok((packet, chain.rest))
 }
 
 /// RFC 8200 §4.7.
@@ -103,6 +104,7 @@ struct Chain<'a> {
     protocol: u8,
     fragment: Fragment,
     upper: Upper<'a>,
+    rest: &'a [u8],
 }
 
 /// Follows the extension headers of IPv6 (RFC 8200 §4), at most [`MAX_EXTENSION_HEADERS`].
@@ -112,7 +114,12 @@ fn walk_extensions(first: u8, payload: &[u8]) -> Chain<'_> {
     let mut fragment = Fragment::Whole;
     for _ in 0..MAX_EXTENSION_HEADERS {
         if !is_extension(next) {
-            return Chain { protocol: next, fragment, upper: upper(Family::Ipv6, next, rest) };
+            return Chain {
+                protocol: next,
+                fragment,
+                upper: upper(Family::Ipv6, next, rest),
+                rest,
+            };
         }
         if next == protocol::FRAGMENT {
             let offset = read_u16(rest, 2).unwrap_or(0);
@@ -122,10 +129,10 @@ fn walk_extensions(first: u8, payload: &[u8]) -> Chain<'_> {
         let Some((behind, after)) = skip_extension(next, rest) else { break };
         (next, rest) = (behind, after);
         if fragment == Fragment::Later {
-            return Chain { protocol: next, fragment, upper: Upper::Headless(next) };
+            return Chain { protocol: next, fragment, upper: Upper::Headless(next), rest: &[] };
         }
     }
-    Chain { protocol: next, fragment, upper: Upper::Other(next) }
+    Chain { protocol: next, fragment, upper: Upper::Other(next), rest: &[] }
 }
 
 #[inline]

@@ -4,9 +4,13 @@ use std::net::IpAddr;
 
 use etherparse::{PacketBuilder, VlanId};
 use proptest::prelude::*;
-use tidegate_detector::packet::{Fragment, LinkType, Packet, Ports, Unreadable, Upper, parse};
+use tidegate_detector::packet::{
+    Fragment, LinkType, Packet, Ports, Tunnel, Tunnels, Unreadable, Upper, parse, parse_inner,
+};
+use tidegate_detector::{Meter, TICK};
+use tidegate_model::Timestamp;
 
-use crate::lab::{Piece, WHOLE, datagram, ip, packet, tcp, udp};
+use crate::lab::{Piece, WHOLE, config, datagram, ip, packet, tcp, udp, usual_thresholds};
 
 const LINKS: [LinkType; 6] = [
     LinkType::Ethernet,
@@ -63,6 +67,11 @@ fn every_framing_leads_to_the_packet() {
         ("null, big endian", LinkType::Null, vec![0, 0, 0, 2]),
         ("ppp", LinkType::Ppp, vec![0x00, 0x21]),
         ("ppp in hdlc", LinkType::Ppp, vec![0xff, 0x03, 0x00, 0x21]),
+        ("ppp, short protocol", LinkType::Ppp, vec![0x21]),
+        ("ppp with mpls", LinkType::Ppp, vec![0x02, 0x81, 0, 1, 1, 64]),
+        ("mpls behind a tag", LinkType::Ethernet, {
+            ethernet(&[0x81, 0x00, 0, 7, 0x88, 0x47, 0, 1, 1, 64])
+        }),
     ] {
         let frame = framed(&header);
         let packet = read(link, &frame).unwrap_or_else(|error| panic!("{name}: {error:?}"));
@@ -214,6 +223,83 @@ fn fragments_are_told_apart() {
     assert_eq!(raw(&atomic).fragment, Fragment::Whole);
 }
 
+/// `inner` behind a GRE header with `flags`, which says that it is of `kind`.
+fn gre(flags: u8, kind: u16, inner: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![flags, 0];
+    bytes.extend(kind.to_be_bytes());
+    bytes.resize(4 + 4 * (flags & 0xb0).count_ones() as usize, 7);
+    bytes.extend(inner);
+    bytes
+}
+
+#[test]
+fn tunnels_are_opened_if_configured() {
+    let all: Tunnels = [Tunnel::Gre, Tunnel::IpInIp].into_iter().collect();
+    let (from, to) = (ip("198.51.100.1"), ip("198.51.100.2"));
+    let (from6, to6) = (ip("2001:db8::1"), ip("2001:db8::2"));
+    let bridged = |tag: &[u8]| gre(0, 0x6558, &framed(&[&[0; 12], tag, &[8, 0]].concat()));
+    for (name, tunnel, from, to, number, payload) in [
+        ("ipip", Tunnel::IpInIp, from, to, 4, sample()),
+        ("ip in ipv6", Tunnel::IpInIp, from6, to6, 4, sample()),
+        ("gre", Tunnel::Gre, from, to, 47, gre(0, 0x0800, &sample())),
+        ("gre in ipv6", Tunnel::Gre, from6, to6, 47, gre(0, 0x0800, &sample())),
+        ("gre with a checksum", Tunnel::Gre, from, to, 47, gre(0x80, 0x0800, &sample())),
+        ("gre with everything", Tunnel::Gre, from, to, 47, gre(0xb0, 0x0800, &sample())),
+        ("mpls in gre", Tunnel::Gre, from, to, 47, gre(0, 0x8847, &framed(&[0, 1, 1, 64]))),
+        ("ethernet in gre", Tunnel::Gre, from, to, 47, bridged(&[])),
+        ("a tag in gre", Tunnel::Gre, from, to, 47, bridged(&[0x81, 0, 0, 7])),
+        ("behind authentication", Tunnel::IpInIp, from, to, 51, {
+            [&authentication(4)[..], &sample()].concat()
+        }),
+    ] {
+        let bytes = packet(from, to, number, WHOLE, &payload);
+        let wire = u32::try_from(bytes.len()).unwrap();
+        let open = |tunnels| parse_inner(LinkType::RawIp, &bytes, wire, tunnels);
+        let expected = raw(&payload[payload.len() - sample().len()..]);
+        assert_eq!(open(all), Some(expected), "{name}");
+        assert_eq!(open([tunnel].into_iter().collect()), Some(expected), "{name}");
+        let other = if tunnel == Tunnel::Gre { Tunnel::IpInIp } else { Tunnel::Gre };
+        assert_eq!(open([other].into_iter().collect()), None, "{name}");
+        assert_eq!(open(Tunnels::NONE), None, "{name}");
+        // The packet itself is still one to the tunnel's end.
+        assert_eq!(raw(&bytes).destination, to, "{name}");
+        for end in 0..bytes.len() {
+            let _ = parse_inner(LinkType::RawIp, &bytes[..end], wire, all);
+        }
+    }
+    // 6in4.
+    let inner = packet(from6, to6, 17, WHOLE, &datagram(53, 9, b"x", 0));
+    let bytes = packet(from, to, 41, WHOLE, &inner);
+    let wire = u32::try_from(bytes.len()).unwrap();
+    assert_eq!(parse_inner(LinkType::RawIp, &bytes, wire, all).unwrap().destination, to6);
+}
+
+#[test]
+fn what_only_looks_like_a_tunnel_stays_closed() {
+    let all: Tunnels = [Tunnel::Gre, Tunnel::IpInIp].into_iter().collect();
+    let (from, to) = (ip("198.51.100.1"), ip("198.51.100.2"));
+    let later = Piece { offset: 64, more: false };
+    for (name, number, piece, payload) in [
+        ("no tunnel", 17, WHOLE, datagram(4, 47, &sample(), 0)),
+        ("a later fragment", 4, later, sample()),
+        ("source routing", 47, WHOLE, gre(0x40, 0x0800, &sample())),
+        ("gre version 1", 47, WHOLE, [&[0x20, 1, 0x88, 0x0b, 0, 0, 0, 0][..], &sample()].concat()),
+        ("neither ip nor ethernet", 47, WHOLE, gre(0, 0x0806, &sample())),
+        ("cut in the gre header", 47, WHOLE, gre(0xb0, 0x0800, &[])[..10].to_vec()),
+        ("nothing inside", 4, WHOLE, vec![]),
+        ("half a header inside", 4, WHOLE, sample()[..12].to_vec()),
+        ("noise inside", 41, WHOLE, vec![0xff; 60]),
+    ] {
+        let bytes = packet(from, to, number, piece, &payload);
+        let wire = u32::try_from(bytes.len()).unwrap();
+        assert_eq!(parse_inner(LinkType::RawIp, &bytes, wire, all), None, "{name}");
+    }
+    // A tunnel in a tunnel is traffic to the end of the inner one.
+    let twice = packet(from, to, 4, WHOLE, &packet(to, from, 4, WHOLE, &sample()));
+    let wire = u32::try_from(twice.len()).unwrap();
+    assert_eq!(parse_inner(LinkType::RawIp, &twice, wire, all).unwrap().destination, from);
+}
+
 #[test]
 fn numbers_of_link_types() {
     for (number, link) in [
@@ -313,24 +399,101 @@ proptest! {
 
     #[test]
     fn any_bytes_are_borne(bytes in proptest::collection::vec(any::<u8>(), 0..160), wire: u32) {
+        let all: Tunnels = [Tunnel::Gre, Tunnel::IpInIp].into_iter().collect();
         for link in LINKS {
             let _ = parse(link, &bytes, wire);
+            let _ = parse_inner(link, &bytes, wire, all);
         }
     }
 
+    /// Whatever becomes of a frame: what etherparse still takes for a correct packet, we read alike.
     #[test]
-    fn flipped_bytes_are_borne(
+    fn agrees_with_etherparse_on_mutations(
         built in built(),
-        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        cut in any::<prop::sample::Index>(),
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
     ) {
         let mut frame = built.frame;
         for (place, value) in flips {
             let place = place.index(frame.len());
             frame[place] = value;
         }
-        let cut = cut.index(frame.len() + 1);
-        let _ = parse(LinkType::Ethernet, &frame[..cut], u32::MAX);
-        let _ = read(LinkType::Ethernet, &frame);
+        let end = cut.map_or(frame.len(), |cut| cut.index(frame.len() + 1));
+        let frame = &frame[..end];
+        let ours = parse(LinkType::Ethernet, frame, u32::MAX);
+        let Ok(theirs) = etherparse::SlicedPacket::from_ethernet(frame) else { return Ok(()) };
+        check_against(&theirs, ours)?;
+    }
+}
+
+fn check_against(
+    theirs: &etherparse::SlicedPacket<'_>,
+    ours: Result<Packet<'_>, Unreadable>,
+) -> Result<(), TestCaseError> {
+    use etherparse::{NetSlice, TransportSlice};
+    let (source, destination, fragmented) = match &theirs.net {
+        Some(NetSlice::Ipv4(net)) => {
+            let header = net.header();
+            let (source, destination) = (header.source_addr(), header.destination_addr());
+            (source.into(), destination.into(), net.payload().fragmented)
+        }
+        Some(NetSlice::Ipv6(net)) => {
+            let header = net.header();
+            let (source, destination) = (header.source_addr(), header.destination_addr());
+            (IpAddr::from(source), IpAddr::from(destination), net.payload().fragmented)
+        }
+        // Frames that are no IP, or whose ethertype became one that only we follow.
+        _ => return Ok(()),
+    };
+    let ours = ours.map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
+    prop_assert_eq!((ours.source, ours.destination), (source, destination));
+    prop_assert!(!ours.damaged);
+    prop_assert_eq!(ours.fragment != Fragment::Whole, fragmented);
+    let ports = |source, destination| Ports { source, destination };
+    match &theirs.transport {
+        Some(TransportSlice::Udp(udp)) => {
+            let expected = ports(udp.source_port(), udp.destination_port());
+            let right = matches!(ours.upper, Upper::Udp { ports, .. } if ports == expected);
+            prop_assert!(right, "{:?}", ours.upper);
+        }
+        Some(TransportSlice::Tcp(tcp)) => {
+            let expected = ports(tcp.source_port(), tcp.destination_port());
+            let bits = tcp.slice()[13];
+            prop_assert_eq!(ours.upper, Upper::Tcp { ports: expected, flags: bits });
+        }
+        // Each belongs to one family; in the other its number is any protocol.
+        Some(TransportSlice::Icmpv4(icmp)) if source.is_ipv4() => {
+            prop_assert_eq!(ours.upper, Upper::Icmp { kind: icmp.type_u8() });
+        }
+        Some(TransportSlice::Icmpv6(icmp)) if source.is_ipv6() => {
+            prop_assert_eq!(ours.upper, Upper::Icmpv6 { kind: icmp.type_u8() });
+        }
+        Some(TransportSlice::Icmpv4(_)) => prop_assert_eq!(ours.upper, Upper::Other(1)),
+        Some(TransportSlice::Icmpv6(_)) => prop_assert_eq!(ours.upper, Upper::Other(58)),
+        Some(TransportSlice::Igmp(_)) => prop_assert_eq!(ours.upper, Upper::Other(2)),
+        None => {}
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_in_a_tunnel_counts_at_its_target_if_that_is_protected() {
+    let end = ip("203.0.113.1");
+    let through = |to: &str| {
+        let inner = udp((ip("192.0.2.1"), 9), (ip(to), 4000), b"x", 0);
+        packet(ip("198.51.100.1"), end, 47, WHOLE, &gre(0, 0x0800, &inner))
+    };
+    for (name, tunnels, inner, expected) in [
+        ("opened", vec![Tunnel::Gre], "203.0.113.9", "203.0.113.9"),
+        ("opened, noise inside", vec![Tunnel::Gre], "192.0.2.77", "203.0.113.1"),
+        ("closed", vec![Tunnel::IpInIp], "203.0.113.9", "203.0.113.1"),
+    ] {
+        let config = config(&["203.0.113.0/24"], usual_thresholds());
+        let mut meter = Meter::new(&config, 1).opening(tunnels.into_iter().collect());
+        let frame = through(inner);
+        meter.observe(LinkType::RawIp, &frame, u32::try_from(frame.len()).unwrap());
+        let summary = meter.finish_tick(Timestamp::ZERO + TICK);
+        let targets: Vec<_> = summary.targets.iter().map(|target| target.address).collect();
+        assert_eq!(targets, [ip(expected)], "{name}");
     }
 }
