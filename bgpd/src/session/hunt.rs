@@ -59,7 +59,10 @@ impl Session {
     /// Withholds the suspects and rejects the offenders.
     fn rule(&mut self, now: Timestamp, evidence: Evidence, why: &str) {
         let wanted: BTreeSet<&Nlri> = self.rib.routes().map(|route| &route.nlri).collect();
-        let ruling = self.quarantine.handle_lost(now, evidence, &wanted);
+        let mut ruling = self.quarantine.handle_lost(now, evidence, &wanted);
+        for suspect in std::mem::take(&mut ruling.acquitted).into_values() {
+            self.rib.announce(suspect.command, suspect.route);
+        }
         if !ruling.is_progress() {
             return;
         }
@@ -74,7 +77,7 @@ impl Session {
                 Some((nlri.clone(), suspect))
             });
             let group = group.collect();
-            self.quarantine.withhold(group);
+            self.quarantine.withhold(group, ruling.evidence);
         }
         for nlri in ruling.convicted {
             let Some(suspect) = suspects.remove(&nlri) else { continue };

@@ -92,8 +92,8 @@ pub use config::{ConnectMode, SessionConfig};
 pub use events::{Action, Admission, SessionEvent};
 pub use options::{Role, SessionOptions};
 pub use quarantine::{
-    LONGEST_SETTLE_TIME, MOST_OFFENDERS, MOST_RESETS, SETTLE_TIME, SUSPICION_WINDOW,
-    UNEXPLAINED_LOSSES,
+    CONTROL_FACTOR, CONTROL_TIME, DOUBT_LIFETIME, LONGEST_CONTROL_TIME, LONGEST_SETTLE_TIME,
+    MOST_OFFENDERS, MOST_RESETS, SETTLE_TIME, SUSPICION_WINDOW, TRUCE, UNEXPLAINED_LOSSES,
 };
 pub use refresh::REFRESH_INTERVAL;
 pub use status::{

@@ -13,7 +13,7 @@ use tidegate_model::{CommandId, Nlri, OutcomeKind, Timestamp};
 
 use crate::bench::{KEEPALIVE, NOTIFICATION, message, open};
 use crate::support::{blackhole, ntp_filter};
-use crate::world::{address, config, gate};
+use crate::world::{Random, address, config, gate};
 
 const OUTGOING: Direction = Direction::Outgoing;
 
@@ -98,10 +98,18 @@ impl Router {
         self.run_until(seconds, |_| false);
     }
 
+    fn run_for(&mut self, limit: Duration) {
+        self.run_within(limit, |_| false);
+    }
+
     /// How many milliseconds it took; `None` if it never was.
     fn run_until(&mut self, seconds: u64, done: impl Fn(&Self) -> bool) -> Option<u128> {
+        self.run_within(Duration::from_secs(seconds), done)
+    }
+
+    fn run_within(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Option<u128> {
         let start = self.now;
-        let end = start + Duration::from_secs(seconds);
+        let end = start + limit;
         loop {
             self.pump();
             if done(self) {
@@ -114,6 +122,7 @@ impl Router {
             }
             self.now = self.now.max(next);
             if self.now >= end {
+                self.now = end;
                 return None;
             }
             if self.connected && self.ends_at.is_some_and(|at| at <= self.now) {
@@ -292,6 +301,43 @@ fn an_offender_is_found_by_closed_connections_alone() {
         let resets = router.resets;
         router.run(3600);
         assert_eq!(router.resets, resets);
+    }
+}
+
+/// A router that crashes some time after it has taken the route in.
+#[test]
+fn an_offender_is_found_though_the_crash_comes_late() {
+    for slowness in [500, 1500] {
+        let mut router = Router::with_routes(20, &[5], Close);
+        router.slowness = Duration::from_millis(slowness);
+        router.run(900);
+        assert_eq!(router.quarantined(), [nlri(5)], "{slowness} ms");
+        assert!(router.resets <= 20, "{slowness} ms: {} resets", router.resets);
+        assert!(router.is_up() && router.table == innocents(20, &[5]));
+    }
+}
+
+/// A link that comes and goes, without any NOTIFICATION: the routes have nothing to do with it.
+#[test]
+fn a_link_that_flaps_convicts_nobody() {
+    let all = innocents(50, &[]);
+    for (seed, longest) in (0..).zip([500, 1000, 2000, 3000, 6000, 10_000].repeat(2)) {
+        let mut random = Random(seed);
+        let mut router = Router::with_routes(50, &[], Close);
+        let end = router.now + Duration::from_secs(3600);
+        let (mut lives, mut whole) = (0, 0);
+        while router.now < end {
+            router.run_until(60, Router::is_up).unwrap();
+            router.run_for(Duration::from_millis(1 + random.below(longest) as u64));
+            (lives, whole) = (lives + 1, whole + u32::from(router.table == all));
+            router.end(Close);
+            assert_eq!(router.quarantined(), [], "seed {seed}, {longest} ms");
+        }
+        // And little of the time is spent on suspicion.
+        assert!(whole * 10 > lives * 7, "seed {seed}, {longest} ms: whole in {whole} of {lives}");
+        router.run(300);
+        assert!(router.is_up() && router.table == all, "seed {seed}, {longest} ms");
+        assert_eq!(router.session.status().withheld, 0);
     }
 }
 
