@@ -91,7 +91,7 @@ const NEEDS: &[Need] = &[
         sign: Sign::Program("vtysh"),
         content: Content::Service,
         why: "FRR, one of the daemons that the speaker is tried with",
-        purposes: &[Purpose::Interop],
+        purposes: &[Purpose::Test, Purpose::Interop],
         required: false,
     },
     Need {
