@@ -71,7 +71,7 @@ fn build(tools: &Tools) -> Result<(), Failure> {
 /// Whether this user can make network namespaces without help: root can, others through a user
 /// namespace if kernel and distribution allow it. Without the probe's program nothing is known. The
 /// laboratory itself reports what it is denied.
-fn may_make_namespaces() -> bool {
+pub(crate) fn may_make_namespaces() -> bool {
     if fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0) {
         return true;
     }

@@ -1,12 +1,14 @@
 //! Formatting, lints and every test, in the order of what they cost.
 
 use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Failure;
-use crate::build::cargo;
+use crate::build::{cargo, may_make_namespaces};
 use crate::tools::Tools;
 
 /// Tests append a line for each that is skipped to the file of this name.
@@ -14,12 +16,23 @@ const SKIPPED_LIST: &str = "TIDEGATE_SKIPPED_LIST";
 
 struct Step {
     name: &'static str,
+    program: Program,
     arguments: &'static [&'static str],
 }
 
-const FORMATTING: Step = Step { name: "formatting", arguments: &["fmt", "--all", "--check"] };
+/// What runs a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Program {
+    Cargo,
+    /// `tidegate-lab`, which the tests have built.
+    Lab,
+}
+
+const FORMATTING: Step =
+    Step { name: "formatting", program: Program::Cargo, arguments: &["fmt", "--all", "--check"] };
 const LINTS: Step = Step {
     name: "lints",
+    program: Program::Cargo,
     arguments: &[
         "clippy",
         "--workspace",
@@ -30,27 +43,48 @@ const LINTS: Step = Step {
         "warnings",
     ],
 };
-const TESTS: Step =
-    Step { name: "tests", arguments: &["test", "--workspace", "--all-features", "--no-fail-fast"] };
+const TESTS: Step = Step {
+    name: "tests",
+    program: Program::Cargo,
+    arguments: &["test", "--workspace", "--all-features", "--no-fail-fast"],
+};
 const NEXTEST: Step = Step {
     name: "tests",
+    program: Program::Cargo,
     arguments: &["nextest", "run", "--workspace", "--all-features", "--no-fail-fast"],
 };
-const DOC_TESTS: Step =
-    Step { name: "doc tests", arguments: &["test", "--workspace", "--all-features", "--doc"] };
+const DOC_TESTS: Step = Step {
+    name: "doc tests",
+    program: Program::Cargo,
+    arguments: &["test", "--workspace", "--all-features", "--doc"],
+};
+
+/// The speaker with every daemon. Where `CI` is set, none may be absent.
+const INTEROP: Step = Step { name: "interop", program: Program::Lab, arguments: &["interop"] };
 
 impl Step {
-    fn command_line(&self) -> String {
-        format!("cargo {}", self.arguments.join(" "))
+    fn command_line(&self, tools: &Tools) -> String {
+        let program = match self.program {
+            Program::Cargo => "cargo".into(),
+            Program::Lab => self.path(tools),
+        };
+        format!("{} {}", program.to_string_lossy(), self.arguments.join(" "))
+    }
+
+    fn path(&self, tools: &Tools) -> OsString {
+        match self.program {
+            Program::Cargo => cargo(),
+            Program::Lab => tools.target.join("debug/tidegate-lab").into(),
+        }
     }
 }
 
 /// Runs every step until one fails, then prints what was run and for how long.
 pub(crate) fn run(tools: &Tools) -> Result<ExitCode, Failure> {
     let steps: &[Step] = if has_nextest(tools) {
-        &[FORMATTING, LINTS, NEXTEST, DOC_TESTS]
+        &[FORMATTING, LINTS, NEXTEST, DOC_TESTS, INTEROP]
     } else {
-        &[FORMATTING, LINTS, TESTS]
+        &[FORMATTING, LINTS, TESTS, INTEROP]
     };
     let skipped = tools.target.join("skipped-tests.txt");
     // Lines of an earlier run; there may be none.
@@ -58,10 +92,14 @@ pub(crate) fn run(tools: &Tools) -> Result<ExitCode, Failure> {
     let mut times: Vec<(&Step, Duration)> = Vec::new();
     let mut failed = None;
     for step in steps {
-        println!("==> {}: {}", step.name, step.command_line());
+        println!("==> {}: {}", step.name, step.command_line(tools));
+        if step.program == Program::Lab && !may_make_namespaces() && !in_ci() {
+            println!("skipped: this user may not make network namespaces");
+            continue;
+        }
         let started = Instant::now();
         let status = tools
-            .command(cargo())
+            .command(step.path(tools))
             .args(step.arguments)
             .env(SKIPPED_LIST, &skipped)
             .status()
@@ -88,10 +126,15 @@ pub(crate) fn run(tools: &Tools) -> Result<ExitCode, Failure> {
     match failed {
         None => Ok(ExitCode::SUCCESS),
         Some(step) => {
-            println!("to repeat: {}{}", tools.environment_prefix(), step.command_line());
+            println!("to repeat: {}{}", tools.environment_prefix(), step.command_line(tools));
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Whether nothing may be skipped or done without.
+pub(crate) fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty())
 }
 
 fn has_nextest(tools: &Tools) -> bool {

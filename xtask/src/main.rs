@@ -12,6 +12,7 @@ mod build;
 mod check;
 mod packages;
 mod progress;
+mod python;
 mod tools;
 
 use std::path::{Path, PathBuf};

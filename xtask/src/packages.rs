@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::ExitCode;
 
-use crate::Failure;
 use crate::apt::{Apt, Rights};
+use crate::check::in_ci;
 use crate::tools::Tools;
+use crate::{Failure, python};
 
 /// What the packages are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ enum Sign {
     Library(&'static str, &'static str),
     /// No program of this name.
     Program(&'static str),
+    /// `python3 -m <name>` does not run.
+    Module(&'static str),
 }
 
 /// What a package does to a host that installs it.
@@ -99,7 +102,7 @@ const NEEDS: &[Need] = &[
         sign: Sign::Program("gobgpd"),
         content: Content::Service,
         why: "GoBGP, one of the daemons that the speaker is tried with",
-        purposes: &[Purpose::Interop],
+        purposes: &[Purpose::Test, Purpose::Bench, Purpose::Interop],
         required: false,
     },
     Need {
@@ -107,7 +110,23 @@ const NEEDS: &[Need] = &[
         sign: Sign::Program("exabgp"),
         content: Content::Service,
         why: "ExaBGP, one of the daemons that the speaker is tried with",
-        purposes: &[Purpose::Interop],
+        purposes: &[Purpose::Test, Purpose::Bench, Purpose::Interop],
+        required: false,
+    },
+    Need {
+        package: "python3",
+        sign: Sign::Program("python3"),
+        content: Content::Files,
+        why: "to run ExaBGP",
+        purposes: &[Purpose::Test, Purpose::Bench, Purpose::Interop],
+        required: false,
+    },
+    Need {
+        package: "python3-pip",
+        sign: Sign::Module("pip"),
+        content: Content::Files,
+        why: "to bring ExaBGP 5, which the distribution does not have",
+        purposes: &[Purpose::Test, Purpose::Bench, Purpose::Interop],
         required: false,
     },
     Need {
@@ -115,16 +134,20 @@ const NEEDS: &[Need] = &[
         sign: Sign::Program("bgpctl"),
         content: Content::Service,
         why: "OpenBGPD, one of the daemons that the speaker is tried with",
-        purposes: &[Purpose::Interop],
+        purposes: &[Purpose::Test, Purpose::Interop],
         required: false,
     },
 ];
+
+/// Who tries the speaker with ExaBGP 5.
+const EXABGP_5_PURPOSES: &[Purpose] = &[Purpose::Test, Purpose::Bench, Purpose::Interop];
 
 impl Need {
     fn is_met(&self, tools: &Tools) -> bool {
         match self.sign {
             Sign::Library(name, symbol) => tools.links_library(name, symbol),
             Sign::Program(name) => tools.find_program(name).is_some(),
+            Sign::Module(name) => python::runs_module(tools, name),
         }
     }
 
@@ -132,6 +155,7 @@ impl Need {
         match self.sign {
             Sign::Library(name, _) => format!("the linker finds no lib{name}"),
             Sign::Program(name) => format!("there is no program `{name}`"),
+            Sign::Module(name) => format!("python3 has no module `{name}`"),
         }
     }
 }
@@ -147,11 +171,23 @@ fn names<'a>(needs: impl IntoIterator<Item = &'a &'static Need>) -> Vec<&'static
 /// Prints what is missing and how it would be brought. Code 0 if nothing is missing, else 1.
 pub(crate) fn list(purpose: Purpose, tools: &Tools) -> ExitCode {
     let missing = missing(purpose, tools);
-    if missing.is_empty() {
+    let no_exabgp_5 =
+        EXABGP_5_PURPOSES.contains(&purpose) && tools.find_program(python::EXABGP_5).is_none();
+    if missing.is_empty() && !no_exabgp_5 {
         println!("nothing is missing");
         return ExitCode::SUCCESS;
     }
     println!("missing:");
+    if no_exabgp_5 {
+        println!(
+            "  {:<12} there is no program `{0}`; ExaBGP 5, from the Python package index into {} (not necessary)",
+            python::EXABGP_5,
+            tools.root.display()
+        );
+    }
+    if missing.is_empty() {
+        return ExitCode::FAILURE;
+    }
     for need in &missing {
         let optional = if need.required { "" } else { " (not necessary)" };
         println!("  {:<12} {}; {}{optional}", need.package, need.sign(), need.why);
@@ -174,39 +210,66 @@ fn by_hand(needs: &[&'static Need]) -> String {
 /// Brings what is missing.
 pub(crate) fn install(purpose: Purpose, tools: &Tools) -> Result<(), Failure> {
     let missing = missing(purpose, tools);
-    if missing.is_empty() {
-        return Ok(());
-    }
     for need in &missing {
         eprintln!("missing: {:<12} {}; {}", need.package, need.sign(), need.why);
     }
-    require_apt(&missing)?;
+    let (required, optional): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|need| need.required);
+    if !required.is_empty() {
+        require_apt(&required)?;
+        bring(&required, tools)?;
+    }
+    for need in optional {
+        // One by one: the lack of one of them is no reason to do without the others.
+        let brought = require_apt(&[need]).and_then(|()| bring(&[need], tools));
+        if let Err(why) = brought.and_then(|()| still_missing(&[need], tools)) {
+            do_without(need.package, &why, tools)?;
+        }
+    }
+    if EXABGP_5_PURPOSES.contains(&purpose)
+        && let Err(why) = python::install_exabgp_5(tools)
+    {
+        do_without(python::EXABGP_5, &why, tools)?;
+    }
+    still_missing(&required, tools)
+}
+
+/// Installs or unpacks.
+fn bring(needs: &[&'static Need], tools: &Tools) -> Result<(), Failure> {
     let rights = Rights::of_this_user();
     let apt = Apt::new(tools, rights);
     let may_install = rights != Rights::None;
     let (installed, unpacked): (Vec<_>, Vec<_>) =
-        missing.iter().partition(|need| may_install && need.content == Content::Files);
+        needs.iter().partition(|need| may_install && need.content == Content::Files);
     if !installed.is_empty() {
         apt.install(&names(installed))?;
     }
-    let (required, optional): (Vec<_>, Vec<_>) =
-        unpacked.into_iter().partition(|need| need.required);
-    if !required.is_empty() {
-        apt.unpack(&names(required))?;
+    if !unpacked.is_empty() {
+        apt.unpack(&names(unpacked))?;
     }
-    for need in optional {
-        if let Err(Failure(text)) = apt.unpack(&[need.package]) {
-            eprintln!("{} is done without: {text}", need.package);
-        }
-    }
-    let left: Vec<_> =
-        missing.into_iter().filter(|need| need.required && !need.is_met(tools)).collect();
+    Ok(())
+}
+
+/// Fails if they are.
+fn still_missing(needs: &[&'static Need], tools: &Tools) -> Result<(), Failure> {
+    let left: Vec<_> = needs.iter().copied().filter(|need| !need.is_met(tools)).collect();
     if left.is_empty() {
         return Ok(());
     }
     let signs: Vec<String> = left.iter().map(|need| need.sign()).collect();
     let text = format!("still missing: {}\n  by hand: {}", signs.join(", "), by_hand(&left));
     Err(Failure::new(text))
+}
+
+/// Says what is not there. Where `CI` is set, nothing is done without.
+fn do_without(name: &str, why: &Failure, tools: &Tools) -> Result<(), Failure> {
+    let Failure(why) = why;
+    if in_ci() {
+        return Err(Failure::new(format!("{name}: {why}")));
+    }
+    eprintln!("{name} is done without: {why}");
+    tools.note_absent(name, why);
+    Ok(())
 }
 
 /// Fails on a distribution without apt, naming what is needed.
@@ -220,6 +283,7 @@ fn require_apt(missing: &[&'static Need]) -> Result<(), Failure> {
         .map(|need| match need.sign {
             Sign::Library(name, _) => format!("lib{name} with its development files"),
             Sign::Program(name) => format!("the program `{name}`"),
+            Sign::Module(name) => format!("the Python module `{name}`"),
         })
         .collect();
     let needed: Vec<String> = needed.into_iter().collect();

@@ -1,5 +1,6 @@
 //! Where programs and libraries are found: the host first, then what was unpacked beside the build.
 
+use std::cell::RefCell;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -17,7 +18,13 @@ pub(crate) struct Tools {
     pub(crate) target: PathBuf,
     /// Where packages are unpacked that must not be installed.
     pub(crate) root: PathBuf,
+    /// One line each.
+    absent: RefCell<Vec<String>>,
 }
+
+/// Tells the laboratory why a program is not there: lines of a program's or package's name, a
+/// colon, and why.
+const ABSENT: &str = "TIDEGATE_ABSENT";
 
 impl Tools {
     /// For the workspace in `workspace`.
@@ -25,7 +32,7 @@ impl Tools {
         let target = env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| workspace.join("target"), |path| workspace.join(path));
         let root = target.join("lab-root");
-        Self { workspace: workspace.to_owned(), target, root }
+        Self { workspace: workspace.to_owned(), target, root, absent: RefCell::default() }
     }
 
     /// A command that finds the unpacked programs and libraries, and runs in the workspace.
@@ -55,7 +62,17 @@ impl Tools {
         if let Some(directory) = libraries.iter().find(|path| path.join("libpcap.so").exists()) {
             variables.push(("LIBPCAP_LIBDIR", directory.clone().into_os_string()));
         }
+        let absent = self.absent.borrow();
+        if !absent.is_empty() {
+            variables.push((ABSENT, absent.join("\n").into()));
+        }
         variables
+    }
+
+    /// Remembers why a program is not there, for whoever misses it.
+    pub(crate) fn note_absent(&self, name: &str, why: &str) {
+        let line = format!("{name}: {}", why.split_whitespace().collect::<Vec<_>>().join(" "));
+        self.absent.borrow_mut().push(line);
     }
 
     /// What stands before a command that people repeat in a shell: nothing, unless something was

@@ -17,7 +17,7 @@ use crate::lab::{End, Lab, LabError, Namespace, interrupted};
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// Between two questions to a daemon, each of which is a process.
 const POLL: Duration = Duration::from_millis(100);
-/// Segments with a wrong signature that must have arrived before a session counts as refused.
+/// Segments that the kernel must have dropped before a session counts as refused.
 const REFUSED_SEGMENTS: u64 = 2;
 
 /// Polls until there is a value. The text that `poll` gives instead says what is there.
@@ -45,6 +45,25 @@ pub(super) fn wait<T>(
 pub(super) struct Guard {
     pub(super) md5: Option<&'static str>,
     pub(super) gtsm: bool,
+}
+
+/// Why the kernel drops segments of a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusal {
+    /// A wrong MD5 signature (RFC 2385).
+    Signature,
+    /// A TTL below the least (RFC 5082).
+    Distance,
+}
+
+impl Refusal {
+    /// How its counters in `/proc/net/netstat` begin.
+    const fn counters(self) -> &'static str {
+        match self {
+            Self::Signature => "TCPMD5",
+            Self::Distance => "TCPMinTTLDrop",
+        }
+    }
 }
 
 /// Texts of the routes of one family.
@@ -216,6 +235,13 @@ impl Bench {
         Ok(())
     }
 
+    /// `kill -9`: from here on nothing is wanted.
+    pub(super) fn kill_ours(&mut self) -> Result<(), InteropError> {
+        self.wanted.clear();
+        self.ours()?.kill();
+        Ok(())
+    }
+
     pub(super) fn ours(&mut self) -> Result<&mut Ours, InteropError> {
         self.ours.as_mut().ok_or_else(|| InteropError::Answer("our side does not run".to_owned()))
     }
@@ -255,14 +281,14 @@ impl Bench {
 
     /// Waits until the peer holds what is wanted of this kind, and nothing else of it.
     pub(super) fn check(&mut self, kind: Kind) -> Result<(), InteropError> {
-        let wanted: Vec<Held> = self
-            .wanted
-            .iter()
-            .filter(|(other, _)| *other == kind)
-            .map(|(_, text)| route::parse(text).map(|route| Held::of(&route)))
-            .collect::<Result<_, _>>()
-            .map_err(InteropError::Answer)?;
+        let wanted = self.wanted(kind)?;
         self.expect(kind, &wanted)
+    }
+
+    fn wanted(&self, kind: Kind) -> Result<Vec<Held>, InteropError> {
+        let wanted = self.wanted.iter().filter(|(other, _)| *other == kind);
+        let wanted = wanted.map(|(_, text)| route::parse(text).map(|route| Held::of(&route)));
+        wanted.collect::<Result<_, _>>().map_err(InteropError::Answer)
     }
 
     /// Waits until the peer holds nothing of this kind.
@@ -287,31 +313,29 @@ impl Bench {
         })
     }
 
-    /// Waits until the third router holds the rule that is wanted.
+    /// Waits until the third router, if it runs, holds the rule that is wanted and nothing else.
     pub(super) fn check_third(&mut self) -> Result<(), InteropError> {
-        let wanted = self.wanted.iter().find(|(kind, _)| *kind == Kind::FlowSpec);
-        let text = wanted.map(|(_, text)| *text).unwrap_or_default();
-        let wanted = Held::of(&route::parse(text).map_err(InteropError::Answer)?);
-        let third = &mut self.third;
+        let wanted = self.wanted(Kind::FlowSpec)?;
+        let Some(third) = &mut self.third else { return Ok(()) };
         wait(|| {
-            let held = third.as_mut().map_or(Ok(Vec::new()), ThirdRouter::held)?;
-            if held == std::slice::from_ref(&wanted) {
+            let held = third.held()?;
+            if held == wanted {
                 return Ok(Ok(()));
             }
-            Ok(Err(format!("the third router holds {}, not {wanted}", listed(&held))))
+            Ok(Err(format!("the third router holds {}, not {}", listed(&held), listed(&wanted))))
         })
     }
 
-    /// Waits until segments with a wrong MD5 signature have been dropped by the kernel at either
-    /// side, and returns whether the session is up nevertheless.
-    pub(super) fn wait_refused_by_md5(&mut self) -> Result<(), InteropError> {
-        let before = self.md5_failures()?;
+    /// Waits until the kernel at either side has dropped segments for this reason, and fails if the
+    /// session is up nevertheless.
+    pub(super) fn wait_refused(&mut self, refusal: Refusal) -> Result<(), InteropError> {
+        let before = self.refused_segments(refusal)?;
         wait(|| {
-            let more = self.md5_failures()?.saturating_sub(before);
+            let more = self.refused_segments(refusal)?.saturating_sub(before);
             if more >= REFUSED_SEGMENTS {
                 return Ok(Ok(()));
             }
-            Ok(Err(format!("only {more} segments with a wrong signature")))
+            Ok(Err(format!("the kernel dropped only {more} segments ({})", refusal.counters())))
         })?;
         if self.ours()?.status()?.state == "Established" || self.router()?.is_established()? {
             return Err(InteropError::Answer("the session is up".to_owned()));
@@ -319,16 +343,16 @@ impl Bench {
         Ok(())
     }
 
-    /// Segments that the kernel dropped for their MD5 signature, on both sides.
-    fn md5_failures(&self) -> Result<u64, InteropError> {
+    /// Segments that the kernel dropped, on both sides.
+    fn refused_segments(&self, refusal: Refusal) -> Result<u64, InteropError> {
         let mut sum = 0;
         for namespace in [&self.ours_namespace, &self.router_namespace] {
             let text = namespace.run("cat", ["/proc/net/netstat"])?;
             let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
             let (names, values) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
             let pairs = names.split(' ').zip(values.split(' '));
-            let ours = pairs.filter(|(name, _)| name.starts_with("TCPMD5"));
-            sum += ours.filter_map(|(_, value)| value.parse::<u64>().ok()).sum::<u64>();
+            let counted = pairs.filter(|(name, _)| name.starts_with(refusal.counters()));
+            sum += counted.filter_map(|(_, value)| value.parse::<u64>().ok()).sum::<u64>();
         }
         Ok(sum)
     }

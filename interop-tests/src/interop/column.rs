@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::path::Path;
+use std::thread;
 
 use tidegate_model::AddressFamily;
 
 use super::InteropError;
-use super::bench::{Bench, Guard, wait};
+use super::bench::{Bench, Guard, Refusal, wait};
 use super::peer::PeerKind;
 use super::route::Kind;
-use crate::lab::LabError;
+use crate::lab::{LabError, require};
 
 /// Key of the guarded sessions.
 const KEY: &str = "high-water";
@@ -41,11 +42,13 @@ pub enum Operation {
     Md5Wrong,
     /// Both ask for a TTL of 255 (RFC 5082).
     Gtsm,
+    /// Only our side does.
+    GtsmOnesided,
 }
 
 impl Operation {
     /// All, in the order in which they are run.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Announce,
         Self::Replace,
         Self::Refresh,
@@ -57,6 +60,7 @@ impl Operation {
         Self::Md5Right,
         Self::Md5Wrong,
         Self::Gtsm,
+        Self::GtsmOnesided,
     ];
 
     /// Name in output.
@@ -74,6 +78,7 @@ impl Operation {
             Self::Md5Right => "MD5, same key",
             Self::Md5Wrong => "MD5, other key",
             Self::Gtsm => "GTSM",
+            Self::GtsmOnesided => "GTSM, peer without",
         }
     }
 
@@ -155,7 +160,9 @@ impl Cell {
             Ok(()) => Self::Ok,
             Err(InteropError::Unsupported(why)) => Self::Unsupported(why),
             Err(InteropError::Lab(LabError::NoProgram(name))) => {
-                Self::Absent(format!("there is no program `{name}`"))
+                let why =
+                    require::why_absent(&name).map_or(String::new(), |why| format!(": {why}"));
+                Self::Absent(format!("there is no program `{name}`{why}"))
             }
             Err(InteropError::Lab(LabError::Start { .. })) => {
                 Self::Absent("the program cannot be started".to_owned())
@@ -195,13 +202,26 @@ pub fn run_column(program: &Path, peer: PeerKind, told: Told) -> Result<Column, 
         }
         Err(error) => return Err(error),
     };
+    // The families share nothing either.
+    let run = |family| move || run_family(program, peer, family, told);
+    let families = thread::scope(|scope| {
+        let ipv6 = scope.spawn(run(AddressFamily::Ipv6));
+        [run(AddressFamily::Ipv4)(), joined(ipv6.join())]
+    });
     let mut found = Vec::new();
-    for family in [AddressFamily::Ipv4, AddressFamily::Ipv6] {
-        found.extend(run_family(program, peer, family, told)?);
+    for family in families {
+        found.extend(family?);
     }
     let cell = |case: &Case| found.iter().find(|(other, _)| other == case);
     let cells = cases.iter().filter_map(|case| cell(case).cloned()).collect();
     Ok(Column { peer, version: Some(version), cells })
+}
+
+/// What a thread returned.
+pub(super) fn joined<T>(
+    result: thread::Result<Result<T, InteropError>>,
+) -> Result<T, InteropError> {
+    result.map_err(|_| InteropError::Answer("a column stopped at a bug".to_owned()))?
 }
 
 fn run_family(
@@ -278,8 +298,7 @@ fn prepare(bench: &mut Bench, operation: Operation, kinds: &[Kind]) -> Result<()
         Operation::Kill => {
             announce(bench, kinds, 0)?;
             kinds.iter().try_for_each(|kind| bench.check(*kind))?;
-            bench.ours()?.kill();
-            Ok(())
+            bench.kill_ours()
         }
         Operation::Md5Right => {
             bench.start_router(keyed)?;
@@ -289,13 +308,19 @@ fn prepare(bench: &mut Bench, operation: Operation, kinds: &[Kind]) -> Result<()
         Operation::Md5Wrong => {
             bench.start_ours(Guard { md5: Some(OTHER_KEY), ..plain })?;
             announce(bench, kinds, 0)?;
-            bench.wait_refused_by_md5()
+            bench.wait_refused(Refusal::Signature)
         }
         Operation::Gtsm => {
             let guard = Guard { gtsm: true, ..plain };
             bench.start_router(guard)?;
             up(bench, guard)?;
             announce(bench, kinds, 0)
+        }
+        Operation::GtsmOnesided => {
+            bench.start_router(plain)?;
+            bench.start_ours(Guard { gtsm: true, ..plain })?;
+            announce(bench, kinds, 0)?;
+            bench.wait_refused(Refusal::Distance)
         }
     }
 }
@@ -312,12 +337,21 @@ fn announce(bench: &mut Bench, kinds: &[Kind], version: usize) -> Result<(), Int
 /// What the peer must hold in the end.
 fn check(bench: &mut Bench, operation: Operation, kind: Kind) -> Result<(), InteropError> {
     match operation {
-        Operation::Kill | Operation::Md5Wrong => bench.check_empty(kind),
+        Operation::Md5Wrong | Operation::GtsmOnesided => bench.check_empty(kind),
+        Operation::Kill => {
+            bench.check_empty(kind)?;
+            bench.check_third()
+        }
         Operation::PassOn => bench.check_third(),
         Operation::Withdraw => {
             // First while the other route is there, then without it.
             bench.withdraw(kind)?;
-            Kind::ALL.into_iter().try_for_each(|kind| bench.check(kind))
+            Kind::ALL.into_iter().try_for_each(|kind| bench.check(kind))?;
+            bench.check_third()
+        }
+        Operation::Bounce | Operation::PeerRestart => {
+            bench.check(kind)?;
+            bench.check_third()
         }
         _ => bench.check(kind),
     }

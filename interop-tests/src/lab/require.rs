@@ -34,6 +34,19 @@ pub fn shared_data(folder: &str) -> Result<PathBuf, String> {
     if path.is_dir() { Ok(path) } else { Err(format!("there is no {}", path.display())) }
 }
 
+/// Whether nothing may be skipped or absent: where `CI` is set.
+#[must_use]
+pub fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty())
+}
+
+/// Why `cargo xtask` could not bring `program`, if it tried.
+#[must_use]
+pub fn why_absent(program: &str) -> Option<String> {
+    let all = env::var("TIDEGATE_ABSENT").ok()?;
+    all.lines().find_map(|line| Some(line.strip_prefix(program)?.strip_prefix(": ")?.to_owned()))
+}
+
 /// Names the file to which a runner of tests wants lines about skipped ones appended.
 pub const SKIPPED_LIST: &str = "TIDEGATE_SKIPPED_LIST";
 
@@ -58,8 +71,7 @@ pub fn or_skip<T, E: Display>(test: &str, needed: Result<T, E>) -> Option<T> {
         Ok(value) => Some(value),
         Err(error) => {
             let error = error.to_string().replace('\n', ";");
-            let ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
-            assert!(!ci, "{test}: {error}");
+            assert!(!in_ci(), "{test}: {error}");
             say_skipped(&format!("skipped: {test}: {error}\n"));
             None
         }

@@ -1,4 +1,4 @@
-//! ExaBGP 4. It connects to us, and tells what it receives to a helper as JSON lines; what it holds
+//! ExaBGP 4 and 5. It connects to us, and tells what it receives to a helper as JSON lines; what it holds
 //! is what those lines add up to.
 
 use std::collections::BTreeMap;
@@ -6,21 +6,53 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::Value;
 use tidegate_model::{AddressFamily, Community, LargeCommunity};
 
-use super::{InteropError, Router, Setup, output, write};
+use super::{InteropError, Router, Setup, outputs, write};
 use crate::interop::route::{Held, Kind};
 use crate::lab::{Follower, LabError, Process, require};
 
-pub(super) fn version() -> Result<String, InteropError> {
-    let text = output("exabgp", &["--version"])?;
-    // `ExaBGP : 4.2.21`
-    let line = text.lines().find_map(|line| line.strip_prefix("ExaBGP :"));
-    // Without its Python modules it says something else.
-    let number = line.ok_or_else(|| LabError::NoProgram("exabgp, with its modules".to_owned()))?;
-    Ok(format!("ExaBGP {}", number.trim()))
+/// The two that operators run; they differ in what they call themselves and in how they speak of
+/// ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Release {
+    Four,
+    Five,
+}
+
+impl Release {
+    /// On the search path. That of ExaBGP 5 is a link into its own environment.
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Four => "exabgp",
+            Self::Five => "exabgp5",
+        }
+    }
+
+    /// Where the distribution's modules are must not be told to the other's interpreter: it would
+    /// prefer them to its own.
+    fn prepare(self, command: &mut Command) {
+        if self == Self::Five {
+            command.env_remove("PYTHONPATH");
+        }
+    }
+
+    pub(super) fn version(self) -> Result<String, InteropError> {
+        let mut command = Command::new(require::program(self.program())?);
+        self.prepare(&mut command);
+        command.arg(if self == Self::Four { "--version" } else { "version" });
+        let text = outputs(command)?;
+        // `ExaBGP : 4.2.21`
+        let line = text.lines().find_map(|line| line.strip_prefix("ExaBGP :"));
+        // Without its Python modules it says something else.
+        let program = self.program();
+        let number =
+            line.ok_or_else(|| LabError::NoProgram(format!("{program}, with its modules")))?;
+        Ok(format!("ExaBGP {}", number.trim()))
+    }
 }
 
 /// A running ExaBGP.
@@ -59,7 +91,7 @@ neighbor {neighbor} {{
     )
 }
 
-pub(super) fn start(setup: &Setup<'_>) -> Result<Box<dyn Router>, InteropError> {
+pub(super) fn start(release: Release, setup: &Setup<'_>) -> Result<Box<dyn Router>, InteropError> {
     let Setup { namespace, family, neighbor, .. } = setup;
     let commands = write(namespace, "exabgp.commands", "")?;
     let lines = write(namespace, "exabgp.lines", "")?;
@@ -74,7 +106,8 @@ pub(super) fn start(setup: &Setup<'_>) -> Result<Box<dyn Router>, InteropError> 
         .map_err(|source| LabError::File { path: helper.clone(), source })?;
     let text = configuration(setup, &helper.display().to_string());
     let file = write(namespace, "exabgp.conf", &text)?;
-    let mut command = namespace.command(require::program("exabgp")?);
+    let mut command = namespace.command(require::program(release.program())?);
+    release.prepare(&mut command);
     command.arg(file).current_dir(namespace.directory());
     for (name, value) in [
         ("exabgp_daemon_user", "root"),

@@ -29,15 +29,18 @@ pub enum PeerKind {
     Frr,
     /// GoBGP.
     Gobgp,
-    /// ExaBGP.
+    /// ExaBGP 4.
     Exabgp,
+    /// ExaBGP 5.
+    Exabgp5,
     /// OpenBGPD.
     Openbgpd,
 }
 
 impl PeerKind {
     /// All, in the order of the columns.
-    pub const ALL: [Self; 5] = [Self::Bird, Self::Frr, Self::Gobgp, Self::Exabgp, Self::Openbgpd];
+    pub const ALL: [Self; 6] =
+        [Self::Bird, Self::Frr, Self::Gobgp, Self::Exabgp, Self::Exabgp5, Self::Openbgpd];
 
     /// Name in output.
     #[must_use]
@@ -46,14 +49,15 @@ impl PeerKind {
             Self::Bird => "BIRD",
             Self::Frr => "FRR",
             Self::Gobgp => "GoBGP",
-            Self::Exabgp => "ExaBGP",
+            Self::Exabgp => "ExaBGP 4",
+            Self::Exabgp5 => "ExaBGP 5",
             Self::Openbgpd => "OpenBGPD",
         }
     }
 
     /// Whether the daemon connects to us, instead of waiting for us.
     pub(super) const fn connects(self) -> bool {
-        matches!(self, Self::Exabgp)
+        matches!(self, Self::Exabgp | Self::Exabgp5)
     }
 
     /// Why the daemon holds no routes of this kind, if it does not.
@@ -70,7 +74,8 @@ impl PeerKind {
             Self::Bird => bird::version(),
             Self::Frr => frr::version(),
             Self::Gobgp => gobgp::version(),
-            Self::Exabgp => exabgp::version(),
+            Self::Exabgp => exabgp::Release::Four.version(),
+            Self::Exabgp5 => exabgp::Release::Five.version(),
             Self::Openbgpd => openbgpd::version(),
         }
     }
@@ -81,7 +86,8 @@ impl PeerKind {
             Self::Bird => bird::start(setup),
             Self::Frr => frr::start(setup),
             Self::Gobgp => gobgp::start(setup),
-            Self::Exabgp => exabgp::start(setup),
+            Self::Exabgp => exabgp::start(exabgp::Release::Four, setup),
+            Self::Exabgp5 => exabgp::start(exabgp::Release::Five, setup),
             Self::Openbgpd => openbgpd::start(setup),
         }
     }
@@ -129,9 +135,14 @@ fn output(program: &str, arguments: &[&str]) -> Result<String, InteropError> {
 }
 
 fn output_of(path: PathBuf, arguments: &[&str]) -> Result<String, InteropError> {
-    let program = path.display().to_string();
-    let output = Command::new(path)
-        .args(arguments)
+    let mut command = Command::new(path);
+    command.args(arguments);
+    outputs(command)
+}
+
+fn outputs(mut command: Command) -> Result<String, InteropError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
         .stdin(Stdio::null())
         .output()
         .map_err(|source| LabError::Start { program, source })?;
