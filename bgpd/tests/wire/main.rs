@@ -13,4 +13,6 @@ mod oracles;
 mod rib;
 mod roundtrip;
 mod routes;
+#[path = "../support/safety.rs"]
+mod safety;
 mod vectors;

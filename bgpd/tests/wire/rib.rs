@@ -14,7 +14,7 @@ use tidegate_model::{
     OutcomeKind, Route, TrafficFilteringAction,
 };
 
-use crate::routes;
+use crate::safety;
 
 const MAX_ROUTES: u32 = 6;
 
@@ -97,7 +97,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let space = routes::space();
+        let space = safety::space();
         Self {
             rib: AdjRibOut::new(MAX_ROUTES),
             gate: Gate::new(GatePolicy { space, ..GatePolicy::default() }),

@@ -10,23 +10,9 @@ use proptest::sample::select;
 use tidegate_bgpd::{Family, SessionParameters};
 use tidegate_model::{
     AddressFamily, BitmaskMatch, BitmaskTest, Community, FlowSpecComponent, FlowSpecRule,
-    LargeCommunity, Nlri, NumericMatch, NumericOperator, NumericTest, OwnedSpace, Prefix, Route,
+    LargeCommunity, Nlri, NumericMatch, NumericOperator, NumericTest, Prefix, Route,
     TrafficFilteringAction,
 };
-
-/// The address space that the tests own. Small, so that arbitrary routes meet its edges.
-pub(crate) fn space() -> OwnedSpace {
-    let prefixes = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-    OwnedSpace {
-        owned: prefixes(&["203.0.112.0/22", "2001:db8::/32"]),
-        never_touch: prefixes(&["203.0.113.53", "203.0.114.64/26", "2001:db8:53::/48"]),
-    }
-}
-
-/// Ends of BGP sessions inside the owned space.
-pub(crate) fn session_addresses() -> Vec<IpAddr> {
-    ["203.0.113.1", "203.0.115.9", "2001:db8:1::1"].map(|text| text.parse().unwrap()).into()
-}
 
 pub(crate) fn parameters() -> impl Strategy<Value = SessionParameters> {
     let numbers = select(vec![65010_u32, 65001, 23456, 4_200_000_000]);
