@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::egress::GatePolicy;
 use crate::family::Family;
 use crate::io::{Listener, Peer, Roster, Welcome, listen};
-use crate::session::{ConnectMode, SessionOptions, SessionStatus};
+use crate::session::{ConnectMode, Delivery, SessionOptions, SessionStatus};
 
 pub use crate::io::{HopLimit, Md5Key, Md5KeyError, Transport};
 
@@ -175,6 +175,8 @@ pub struct PeerStatus {
     pub last_error_age: (Option<Duration>, Option<Duration>),
     /// Events that were dropped because nobody took them in time.
     pub events_lost: u64,
+    /// How often its task panicked and was started again. Each is a fault of ours; the log has it.
+    pub restarts: u64,
     /// The session.
     pub session: SessionStatus,
 }
@@ -354,6 +356,30 @@ impl SpeakerHandle {
         Ok(self.peer(peer)?.session.lock().routes().cloned().collect())
     }
 
+    /// The Adj-RIB-Out of `peer`: the routes that it should hold, in order of their NLRI, each with
+    /// how far it is on the session as it is now. What is not [`Delivery::Waiting`] has been sent;
+    /// that the peer's TCP has it is only known of what is [`Delivery::Confirmed`].
+    ///
+    /// # Errors
+    /// [`UnknownPeer`].
+    pub fn deliveries(&self, peer: &str) -> Result<Vec<(Route, Delivery)>, UnknownPeer> {
+        let peer = self.peer(peer)?;
+        let session = peer.session.lock_informed();
+        let deliveries = session.deliveries().into_iter();
+        Ok(deliveries.map(|(route, delivery)| (route.clone(), delivery)).collect())
+    }
+
+    /// What `peer` should not hold any more and may, in order: the withdraw waits for the socket, or
+    /// the peer's TCP has not acknowledged it.
+    ///
+    /// # Errors
+    /// [`UnknownPeer`].
+    pub fn unconfirmed_withdraws(&self, peer: &str) -> Result<Vec<Nlri>, UnknownPeer> {
+        let peer = self.peer(peer)?;
+        let session = peer.session.lock_informed();
+        Ok(session.unconfirmed_withdraws().into_iter().cloned().collect())
+    }
+
     /// The routes that made `peer` end the session and are not sent to it any more, with what is
     /// known of each.
     ///
@@ -394,7 +420,7 @@ impl SpeakerHandle {
     }
 
     fn status(&self, peer: &Peer) -> PeerStatus {
-        let session = peer.session.lock().status();
+        let session = peer.session.lock_informed().status();
         let now = self.speaker.roster.clock.now();
         let age = |at: Timestamp| now.since(at);
         PeerStatus {
@@ -407,6 +433,7 @@ impl SpeakerHandle {
                 session.last_error_received.as_ref().map(|error| age(error.at)),
             ),
             events_lost: peer.session.events_lost.load(Ordering::Relaxed),
+            restarts: peer.session.restarts.load(Ordering::Relaxed),
             session,
         }
     }

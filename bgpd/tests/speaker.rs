@@ -10,12 +10,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tidegate_bgpd::Family;
-use tidegate_bgpd::session::{ConnectMode, SessionOptions, SessionState};
+use tidegate_bgpd::session::{ConnectMode, Delivery, SessionOptions, SessionState};
 use tidegate_bgpd::speaker::{
     BlackholeProfile, DynamicPeers, Md5Key, PeerConfig, Speaker, SpeakerConfig, SpeakerError,
     SpeakerEvent, SpeakerHandle, Transport,
 };
-use tidegate_model::{BackendState, CommandId};
+use tidegate_model::{BackendState, CommandId, Nlri, OutcomeKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -188,11 +188,8 @@ async fn a_second_connection_of_a_peer_is_turned_away() {
     assert_eq!(speaker.peers()[0].session.counters.established, 1);
 }
 
-/// More than the socket takes is waiting when the stop comes, and nobody reads.
-#[tokio::test]
-async fn a_stop_does_not_wait_for_a_peer_that_does_not_read() {
-    let (speaker, address) = passive();
-    let mut stream = establish(&speaker, address).await;
+/// Announces and withdraws until the socket of a peer that does not read takes no more.
+async fn fill(speaker: &SpeakerHandle) {
     let sent = || speaker.peers()[0].session.counters.sent.update;
     for round in 0.. {
         let before = sent();
@@ -211,6 +208,144 @@ async fn a_stop_does_not_wait_for_a_peer_that_does_not_read() {
         }
         assert!(round < 10_000, "the socket takes everything");
     }
+}
+
+/// A peer holds what its TCP has acknowledged, as far as anybody can tell: no more and no less.
+#[tokio::test]
+async fn what_tcp_has_not_acknowledged_is_unconfirmed() {
+    let (speaker, address) = passive();
+    let route = blackhole("203.0.113.7");
+    let delivery = || -> Vec<Delivery> {
+        let deliveries = speaker.deliveries("peer").unwrap().into_iter();
+        deliveries.filter(|(held, _)| held.nlri == route.nlri).map(|(_, how)| how).collect()
+    };
+    speaker.announce("peer", CommandId(900_001), route.clone()).unwrap();
+    assert_eq!(delivery(), [Delivery::Waiting], "there is no session");
+    let mut stream = establish(&speaker, address).await;
+    wait(|| delivery() == [Delivery::Confirmed]).await;
+    fill(&speaker).await;
+    speaker.withdraw("peer", CommandId(900_002), &route.nlri).unwrap();
+    let unconfirmed = || speaker.unconfirmed_withdraws("peer").unwrap().contains(&route.nlri);
+    for _ in 0..1000 {
+        assert!(unconfirmed());
+        tokio::task::yield_now().await;
+    }
+    assert!(speaker.peers()[0].session.unconfirmed_withdraws > 0);
+    // The peer begins to read.
+    let mut withdrawn = false;
+    while !withdrawn {
+        let message = read_message(&mut stream).await.unwrap();
+        if message[18] == 2 {
+            let update = tidegate_bgpd::convert::decode_update(&message).unwrap();
+            withdrawn = update.withdrawn.contains(&route.nlri);
+        }
+    }
+    let reading = async { while read_message(&mut stream).await.is_some() {} };
+    tokio::select! {
+        () = reading => panic!("the session ended"),
+        () = wait(|| speaker.unconfirmed_withdraws("peer").unwrap().is_empty()) => {}
+    }
+    assert_eq!(delivery(), []);
+}
+
+/// Panics on the next message that contains this, once.
+struct Trap(std::sync::Mutex<Option<&'static str>>);
+
+impl tracing::Subscriber for Trap {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{value:?} ");
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        let caught = self.0.lock().unwrap().take_if(|trap| text.0.contains(*trap));
+        if caught.is_some() {
+            panic!("trapped: {}", text.0);
+        }
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// A task that panics does not take its peer out of service: it is told that the session is down,
+/// and everything is there again when it is back.
+#[tokio::test]
+async fn a_peer_whose_task_panics_is_back() {
+    let _guard = tracing::subscriber::set_default(Trap(Some("session established").into()));
+    let address = free_address();
+    let peers = vec![peer("peer", ConnectMode::Passive)];
+    let (speaker, mut events) = Speaker::start(config(vec![address], peers)).unwrap();
+    let route = blackhole("203.0.113.7");
+    speaker.announce("peer", CommandId(1), route.clone()).unwrap();
+    let mut stream = establish_from(PEER, address).await;
+    // The panic closes its connection.
+    while read_message(&mut stream).await.is_some() {}
+    wait(|| speaker.peers()[0].restarts == 1).await;
+    let mut told = false;
+    while !told {
+        let event = timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
+        told = matches!(event, SpeakerEvent::State { state: BackendState::Down { why }, .. }
+            if why.contains("internal error"));
+    }
+    // What is commanded meanwhile is not lost.
+    let other = blackhole("203.0.113.8");
+    speaker.announce("peer", CommandId(2), other.clone()).unwrap();
+    let mut stream = establish(&speaker, address).await;
+    let mut held = BTreeSet::new();
+    while held.len() < 2 {
+        let message = read_message(&mut stream).await.unwrap();
+        if message[18] == 2 {
+            held.extend(tidegate_bgpd::convert::decode_update(&message).unwrap().announced);
+        }
+    }
+    assert_eq!(held, BTreeSet::<Nlri>::from([route.nlri, other.nlri]));
+    let mut applied = BTreeSet::new();
+    while applied.len() < 2 {
+        if let SpeakerEvent::Outcome(outcome) =
+            timeout(PATIENCE, events.recv()).await.unwrap().unwrap()
+            && matches!(outcome.kind, OutcomeKind::Applied { .. })
+        {
+            applied.insert(outcome.command);
+        }
+    }
+    assert_eq!(speaker.peers()[0].restarts, 1);
+}
+
+/// A neighbour that came from a prefix leaves with its task.
+#[tokio::test]
+async fn a_guest_whose_task_panics_leaves() {
+    let _guard = tracing::subscriber::set_default(Trap(Some("session established").into()));
+    let (speaker, _events, address) = with_guests();
+    let mut stream = establish_guest(20, address).await;
+    while read_message(&mut stream).await.is_some() {}
+    wait(|| speaker.peers().len() == 1).await;
+    let _again = establish_guest(20, address).await;
+    wait(|| up(&speaker) == ["edge/127.0.0.20"]).await;
+}
+
+/// More than the socket takes is waiting when the stop comes, and nobody reads.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_peer_that_does_not_read() {
+    let (speaker, address) = passive();
+    let mut stream = establish(&speaker, address).await;
+    fill(&speaker).await;
     timeout(PATIENCE, speaker.shutdown("stop")).await.unwrap();
     // It had been given up: what the kernel still delivers ends before the NOTIFICATION.
     while let Some(message) = read_message(&mut stream).await {

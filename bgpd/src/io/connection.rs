@@ -1,22 +1,41 @@
 //! One TCP connection: what waits to be written, and how it is closed.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
+use socket2::SockRef;
+use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 
-use super::sockopt;
+use super::{sockopt, system};
 
 /// How long a closed connection may take to deliver its last words.
 pub(crate) const LINGER: Duration = Duration::from_millis(500);
+
+/// A socket, and how many octets it has taken.
+#[derive(Debug)]
+pub(crate) struct Link {
+    stream: TcpStream,
+    taken: AtomicU64,
+}
+
+impl Link {
+    /// How many octets the peer's TCP has acknowledged. To be asked while nobody writes. `None` if
+    /// the system does not tell.
+    pub(crate) fn acknowledged(&self) -> Option<u64> {
+        let taken = self.taken.load(Ordering::Relaxed);
+        system::unacknowledged(&self.stream).ok().map(|rest| taken.saturating_sub(rest))
+    }
+}
 
 /// A connection and the octets that its socket has not taken yet. Bounded by the session, which
 /// hands out at most [`crate::session::MAX_IN_FLIGHT`] octets and one message.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    link: Arc<Link>,
     out: Vec<u8>,
     written: usize,
 }
@@ -24,12 +43,23 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(stream: TcpStream) -> Self {
         sockopt::prepare(&stream);
-        Self { stream, out: Vec::new(), written: 0 }
+        let link = Arc::new(Link { stream, taken: AtomicU64::new(0) });
+        Self { link, out: Vec::new(), written: 0 }
+    }
+
+    /// For those who ask what has arrived. It does not keep the socket open.
+    pub(crate) fn link(&self) -> Weak<Link> {
+        Arc::downgrade(&self.link)
+    }
+
+    /// See [`Link::acknowledged`].
+    pub(crate) fn acknowledged(&self) -> Option<u64> {
+        self.link.acknowledged()
     }
 
     /// Our end.
     pub(crate) fn local_address(&self) -> io::Result<IpAddr> {
-        self.stream.local_addr().map(|address| address.ip().to_canonical())
+        self.link.stream.local_addr().map(|address| address.ip().to_canonical())
     }
 
     pub(crate) fn queue(&mut self, message: &[u8]) {
@@ -46,9 +76,13 @@ impl Connection {
         while let Some(rest) = self.out.get(self.written..)
             && !rest.is_empty()
         {
-            match self.stream.try_write(rest) {
+            match self.link.stream.try_write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(octets) => self.written += octets,
+                Ok(octets) => {
+                    self.written += octets;
+                    let octets = u64::try_from(octets).unwrap_or_default();
+                    self.link.taken.fetch_add(octets, Ordering::Relaxed);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
@@ -64,12 +98,12 @@ impl Connection {
             true => Interest::READABLE,
             false => Interest::READABLE | Interest::WRITABLE,
         };
-        self.stream.ready(interest).await
+        self.link.stream.ready(interest).await
     }
 
     /// Reads what is there. `None` if there is nothing; zero at the end of the stream.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match self.stream.try_read(buffer) {
+        match self.link.stream.try_read(buffer) {
             Ok(octets) => Ok(Some(octets)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
@@ -79,14 +113,19 @@ impl Connection {
     /// Writes the rest and `last_words`, then closes. Reads on meanwhile: a socket that is closed
     /// with something unread resets the connection, and the peer may never see what was sent last.
     pub(crate) async fn close(mut self, last_words: Option<Vec<u8>>) {
+        self.queue(&last_words.unwrap_or_default());
         let goodbye = async {
-            let rest = self.out.split_off(self.written);
-            self.stream.write_all(&rest).await?;
-            self.stream.write_all(&last_words.unwrap_or_default()).await?;
-            self.stream.shutdown().await?;
+            while !self.flush()? {
+                self.link.stream.writable().await?;
+            }
+            SockRef::from(&self.link.stream).shutdown(Shutdown::Write)?;
             let mut ignored = [0; 4096];
-            while self.stream.read(&mut ignored).await? > 0 {}
-            io::Result::Ok(())
+            loop {
+                self.link.stream.readable().await?;
+                if self.read(&mut ignored)? == Some(0) {
+                    return io::Result::Ok(());
+                }
+            }
         };
         match tokio::time::timeout(LINGER, goodbye).await {
             Ok(Ok(())) => {}

@@ -7,15 +7,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tidegate_model::{BackendId, BackendState, Outcome};
 use tokio::io::Ready;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::clock::Clock;
-use super::connection::Connection;
+use super::connection::{Connection, Link};
 use super::roster::Roster;
 use super::sockopt;
 use super::transport::Transport;
@@ -31,6 +32,12 @@ const BACKLOG: usize = 65_536;
 const READ: usize = 16 * 1024;
 /// Reads in a row before anything else gets its turn.
 const READS: usize = 4;
+/// How long a peer waits after its task panicked. It doubles with each panic, up to
+/// [`LONGEST_REST`].
+const REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// A task that ran so long before it panicked is started again after the shortest time.
+const SOUND: Duration = Duration::from_secs(300);
 
 /// A session that the handle and its task share. The lock is held for microseconds, never while
 /// waiting.
@@ -41,21 +48,62 @@ pub(crate) struct SharedSession {
     pub(crate) wake: Notify,
     /// Events dropped because the receiver was too far behind.
     pub(crate) events_lost: AtomicU64,
+    /// How often the task panicked and was started again.
+    pub(crate) restarts: AtomicU64,
+    /// Events that wait for room in the channel.
+    backlog: Mutex<VecDeque<SpeakerEvent>>,
+    /// The sockets of both directions.
+    links: Mutex<[Weak<Link>; 2]>,
 }
 
 impl SharedSession {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session: Mutex::new(session), wake: Notify::new(), events_lost: AtomicU64::new(0) }
+        Self {
+            session: Mutex::new(session),
+            wake: Notify::new(),
+            events_lost: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            backlog: Mutex::default(),
+            links: Mutex::default(),
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session, which knows what the peer's TCP has acknowledged by now.
+    pub(crate) fn lock_informed(&self) -> MutexGuard<'_, Session> {
+        // While this is held nobody writes.
+        let mut session = self.lock();
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (direction, link) in Direction::ALL.into_iter().zip(links) {
+            if let Some(octets) = link.upgrade().and_then(|link| link.acknowledged()) {
+                session.handle_acknowledged(direction, octets);
+            }
+        }
+        session
+    }
+
+    fn set_link(&self, direction: Direction, connection: &Connection) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let [outgoing, incoming] = &mut *links;
+        let link = match direction {
+            Direction::Outgoing => outgoing,
+            Direction::Incoming => incoming,
+        };
+        *link = connection.link();
+    }
+
+    fn backlog(&self) -> MutexGuard<'_, VecDeque<SpeakerEvent>> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// Drives one session until it is stopped.
+#[derive(Clone)]
 pub(crate) struct PeerTask {
     pub(crate) name: String,
     pub(crate) remote: SocketAddr,
@@ -63,7 +111,7 @@ pub(crate) struct PeerTask {
     pub(crate) transport: Transport,
     pub(crate) clock: Clock,
     pub(crate) session: Arc<SharedSession>,
-    pub(crate) accepted: mpsc::Receiver<TcpStream>,
+    pub(crate) accepted: Arc<AsyncMutex<mpsc::Receiver<TcpStream>>>,
     pub(crate) events: mpsc::Sender<SpeakerEvent>,
     /// Set when the session is stopped and its connections are closed.
     pub(crate) finished: watch::Sender<bool>,
@@ -89,7 +137,6 @@ struct State {
     incoming: Option<Connection>,
     dialling: Option<Dialling>,
     closing: JoinSet<()>,
-    backlog: VecDeque<SpeakerEvent>,
     /// Whether the peer has ever been let in.
     visited: bool,
     stopped: bool,
@@ -105,9 +152,59 @@ impl State {
 }
 
 impl PeerTask {
-    pub(crate) async fn run(mut self) {
+    /// Runs the task, and runs it again if it panics: its connections are closed then, the peer is
+    /// reported as down, and what it should hold is kept.
+    pub(crate) async fn supervise(self) {
+        let mut rest = REST;
+        loop {
+            let started = self.clock.now();
+            // Dropped with this task, it takes what runs in it along.
+            let mut running = JoinSet::new();
+            running.spawn(self.clone().run());
+            match running.join_next().await {
+                Some(Err(error)) if error.is_panic() => {}
+                _ => return,
+            }
+            if self.clock.now().since(started) >= SOUND {
+                rest = REST;
+            }
+            tracing::error!(peer = %self.name, ?rest, "the task of a peer panicked and is restarted");
+            self.session.restarts.fetch_add(1, Ordering::Relaxed);
+            // What a panic left behind may be broken, so this may panic too.
+            let mut mourning = JoinSet::new();
+            mourning.spawn(self.clone().mourn());
+            let stopped = matches!(mourning.join_next().await, Some(Ok(true)));
+            if stopped || self.guest_of.is_some() {
+                self.leave();
+                return;
+            }
+            tokio::time::sleep(rest).await;
+            rest = (rest * 2).min(LONGEST_REST);
+        }
+    }
+
+    /// Tells that the session is down. True if it was being stopped, and now is.
+    async fn mourn(self) -> bool {
+        let why = "an internal error of ours; it is restarted".to_owned();
+        self.session.lock().handle_crash(self.clock.now(), why);
+        let mut state = State::default();
+        self.pump(&mut state);
+        state.stopped
+    }
+
+    /// The session is over.
+    fn leave(&self) {
+        if let Some(roster) = self.guest_of.as_ref().and_then(Weak::upgrade) {
+            roster.leave(&self.name);
+        }
+        self.finished.send_replace(true);
+    }
+
+    async fn run(self) {
         let mut state = State::default();
         let mut buffer = vec![0; READ];
+        let accepted = Arc::clone(&self.accepted);
+        let mut accepted = accepted.lock().await;
         self.session.lock().handle_start(self.clock.now());
         loop {
             let more = self.pump(&mut state);
@@ -118,7 +215,7 @@ impl PeerTask {
                 self.session.lock().handle_stop(self.clock.now(), "");
                 continue;
             }
-            match self.wait(&mut state, more).await {
+            match self.wait(&mut state, &mut accepted, more).await {
                 Wake::Command | Wake::Again | Wake::EventRoom => {}
                 Wake::Timer => {
                     // If this task was late, a KEEPALIVE may have been waiting in time.
@@ -138,14 +235,17 @@ impl PeerTask {
             }
         }
         while state.closing.join_next().await.is_some() {}
-        self.deliver(&mut state);
-        if let Some(roster) = self.guest_of.as_ref().and_then(Weak::upgrade) {
-            roster.leave(&self.name);
-        }
-        self.finished.send_replace(true);
+        self.deliver();
+        self.leave();
     }
 
-    async fn wait(&mut self, state: &mut State, more: bool) -> Wake {
+    async fn wait(
+        &self,
+        state: &mut State,
+        accepted: &mut mpsc::Receiver<TcpStream>,
+        more: bool,
+    ) -> Wake {
+        let waiting = !self.session.backlog().is_empty();
         let timeout = self.session.lock().poll_timeout().map(|at| self.clock.instant(at));
         let timer = async {
             match timeout {
@@ -167,8 +267,8 @@ impl PeerTask {
             ready = ready(state.outgoing.as_ref()) => Wake::Ready(Direction::Outgoing, ready),
             ready = ready(state.incoming.as_ref()) => Wake::Ready(Direction::Incoming, ready),
             result = dialled => Wake::Dialled(result),
-            stream = self.accepted.recv(), if !self.accepted.is_closed() => Wake::Accepted(stream),
-            _ = self.events.reserve(), if !state.backlog.is_empty() && !self.events.is_closed() => {
+            stream = accepted.recv(), if !accepted.is_closed() => Wake::Accepted(stream),
+            _ = self.events.reserve(), if waiting && !self.events.is_closed() => {
                 Wake::EventRoom
             }
             _ = state.closing.join_next(), if !state.closing.is_empty() => Wake::Again,
@@ -189,7 +289,7 @@ impl PeerTask {
             self.report(state, event);
         }
         drop(session);
-        self.deliver(state);
+        self.deliver();
         more
     }
 
@@ -229,6 +329,9 @@ impl PeerTask {
         match connection.flush() {
             Ok(true) => {
                 session.handle_written(self.clock.now(), direction);
+                if let Some(octets) = connection.acknowledged() {
+                    session.handle_acknowledged(direction, octets);
+                }
                 true
             }
             Ok(false) => false,
@@ -302,6 +405,7 @@ impl PeerTask {
                 // The session may have given its last connection of this direction up just now.
                 let shared = Arc::clone(&self.session);
                 self.act(&mut shared.lock(), state);
+                self.session.set_link(direction, &connection);
                 *state.connection(direction) = Some(connection);
                 state.visited = true;
             }
@@ -337,24 +441,26 @@ impl PeerTask {
                 return;
             }
         };
-        if state.backlog.len() >= BACKLOG {
-            state.backlog.pop_front();
+        let mut backlog = self.session.backlog();
+        if backlog.len() >= BACKLOG {
+            backlog.pop_front();
             self.session.events_lost.fetch_add(1, Ordering::Relaxed);
         }
-        state.backlog.push_back(event);
+        backlog.push_back(event);
     }
 
     /// Hands over as many events as there is room for.
-    fn deliver(&self, state: &mut State) {
-        while let Some(event) = state.backlog.pop_front() {
+    fn deliver(&self) {
+        let mut backlog = self.session.backlog();
+        while let Some(event) = backlog.pop_front() {
             match self.events.try_send(event) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Full(event)) => {
-                    state.backlog.push_front(event);
+                    backlog.push_front(event);
                     break;
                 }
                 // Nobody listens any more.
-                Err(mpsc::error::TrySendError::Closed(_)) => state.backlog.clear(),
+                Err(mpsc::error::TrySendError::Closed(_)) => backlog.clear(),
             }
         }
     }

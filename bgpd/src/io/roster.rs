@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::clock::Clock;
@@ -182,12 +182,12 @@ impl Roster {
             transport: config.transport.clone(),
             clock: self.clock,
             session: Arc::clone(&session),
-            accepted: accepted_here,
+            accepted: Arc::new(AsyncMutex::new(accepted_here)),
             events: self.events.clone(),
             finished,
             guest_of: range.is_some().then(|| Arc::downgrade(self)),
         };
-        let task = self.runtime.spawn(task.run()).abort_handle();
+        let task = self.runtime.spawn(task.supervise()).abort_handle();
         let peer = Peer { config, session, finished: finished_here, accepted, range, task };
         let peer = Arc::new(peer);
         state.peers.push(Arc::clone(&peer));

@@ -1,7 +1,7 @@
-//! The socket options that no safe wrapper has. Linux only: elsewhere they fail, and so does what
+//! The socket options and requests that no safe wrapper has. Linux only: elsewhere they fail, and so does what
 //! asked for them, since a guard that is not there must not pass for one.
 
-#![allow(unsafe_code, reason = "setsockopt(2)")]
+#![allow(unsafe_code, reason = "setsockopt(2) and ioctl(2)")]
 
 use std::ffi::c_int;
 use std::io;
@@ -88,6 +88,27 @@ fn set<T>(socket: &impl AsFd, level: c_int, option: c_int, value: &T) -> io::Res
         libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, value, length)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many octets that the socket took are not acknowledged by the other end (`SIOCOUTQ`, tcp(7)).
+#[cfg(target_os = "linux")]
+pub(super) fn unacknowledged(socket: &impl AsFd) -> io::Result<u64> {
+    let mut octets: c_int = 0;
+    // SAFETY: the descriptor is open as long as `socket` is borrowed. The kernel writes one int to
+    // `octets`, which is valid for that, and keeps no pointer.
+    let result = unsafe {
+        libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, std::ptr::from_mut(&mut octets))
+    };
+    if result == 0 {
+        u64::try_from(octets).map_err(io::Error::other)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn unacknowledged(_: &impl AsFd) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -18,6 +18,8 @@
 //! Absent on purpose: time. Nothing here is delayed, so there is no MRAI (RFC 4271 §9.2.1.1): a
 //! withdrawal must not wait.
 
+mod progress;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidegate_model::{CommandId, Nlri, OutcomeKind, Route};
@@ -26,6 +28,8 @@ use crate::convert::{self, EncodeError};
 use crate::egress::{Gate, Refusal};
 use crate::family::Family;
 use crate::parameters::SessionParameters;
+
+pub use self::progress::Progress;
 
 /// At most so many pending routes are looked at to fill one message. A message of 4096 octets
 /// holds some 800 IPv4 host routes.

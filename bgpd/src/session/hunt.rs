@@ -1,6 +1,7 @@
 //! What follows from the loss of a session, for its routes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tidegate_model::{CommandId, Nlri, OutcomeKind, Timestamp};
 
@@ -48,7 +49,7 @@ impl Session {
                 self.command_again(*command, nlri, sent.kind);
             }
             if sent.kind == SentKind::Announce {
-                self.quarantine.handle_written(now, sent);
+                self.quarantine.handle_written(now, Arc::new(sent.nlris), sent.commands);
             }
         }
         self.down.clone_from(&why);

@@ -57,6 +57,7 @@ mod collision;
 mod commands;
 mod config;
 mod connection;
+mod delivery;
 mod events;
 mod framing;
 mod hunt;
@@ -83,12 +84,14 @@ use crate::parameters::SessionParameters;
 use crate::rib::{AdjRibOut, Sent};
 
 use connection::Connection;
+use delivery::Unconfirmed;
 use quarantine::Quarantine;
 use refresh::Refresh;
 use retry::ConnectRetry;
 
 pub use collision::Direction;
 pub use config::{ConnectMode, SessionConfig};
+pub use delivery::{Delivery, MOST_UNCONFIRMED};
 pub use events::{Action, Admission, SessionEvent};
 pub use options::{Role, SessionOptions};
 pub use quarantine::{
@@ -143,6 +146,9 @@ struct Slot {
     /// Updates handed out and not yet written.
     in_flight: Vec<Sent>,
     in_flight_octets: usize,
+    /// Octets handed out since the connection was opened.
+    handed_out: u64,
+    unconfirmed: Unconfirmed,
     /// Since when something waits to be written.
     writing_since: Option<Timestamp>,
 }
@@ -274,6 +280,7 @@ impl Session {
             negotiated: self.up.as_ref().map(|up| up.negotiated.clone()),
             counters: self.counters,
             routes: self.rib.routes().count() + self.quarantine.withheld().count(),
+            unconfirmed_withdraws: self.unconfirmed_withdraws().len(),
             withheld: self.quarantine.withheld().count(),
             quarantined: self.quarantine.offenders().count(),
             last_error_sent: self.last_error_sent.clone(),

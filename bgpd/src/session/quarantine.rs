@@ -27,11 +27,10 @@
 //! session comes back, and so are new routes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_model::{CommandId, Nlri, Route, Timestamp};
-
-use crate::rib::Sent;
 
 /// What was announced so long before the loss of a session is suspect.
 pub const SUSPICION_WINDOW: Duration = Duration::from_secs(5);
@@ -126,7 +125,7 @@ impl Ruling {
 #[derive(Debug)]
 struct Written {
     at: Timestamp,
-    nlris: Vec<Nlri>,
+    nlris: Arc<Vec<Nlri>>,
     commands: Vec<(CommandId, Nlri)>,
 }
 
@@ -202,9 +201,14 @@ impl Quarantine {
     }
 
     /// An announcement is with the socket.
-    pub(super) fn handle_written(&mut self, now: Timestamp, sent: Sent) {
-        self.written_nlris += sent.nlris.len();
-        self.written.push_back(Written { at: now, nlris: sent.nlris, commands: sent.commands });
+    pub(super) fn handle_written(
+        &mut self,
+        now: Timestamp,
+        nlris: Arc<Vec<Nlri>>,
+        commands: Vec<(CommandId, Nlri)>,
+    ) {
+        self.written_nlris += nlris.len();
+        self.written.push_back(Written { at: now, nlris, commands });
         while let Some(oldest) = self.written.front()
             && (now.since(oldest.at) > SUSPICION_WINDOW || self.written_nlris > MOST_RECENT)
         {

@@ -11,6 +11,8 @@ use tidegate_model::Timestamp;
 
 use super::collision::{Identity, survivor};
 use super::connection::{self, Closing, Connection, Input, Origin, Step};
+use super::delivery::Unconfirmed;
+use super::quarantine::Evidence;
 use super::refresh::Refresh;
 use super::{
     Action, Admission, ConnectMode, Dial, Direction, Negotiated, Phase, Role, Session,
@@ -56,6 +58,8 @@ impl Session {
             connection: Connection::new(now, &self.config, local_address),
             in_flight: Vec::new(),
             in_flight_octets: 0,
+            handed_out: 0,
+            unconfirmed: Unconfirmed::default(),
             writing_since: None,
         });
         self.settle(now);
@@ -81,6 +85,28 @@ impl Session {
             return;
         }
         self.close(now, direction, Closing { last_words: None, error: None, why });
+        self.settle(now);
+    }
+
+    /// The driver failed and has lost its connections and timers. What is wanted stays; the session
+    /// waits for [`Self::handle_start`], or is over if it was stopping.
+    pub fn handle_crash(&mut self, now: Timestamp, why: String) {
+        for direction in Direction::ALL {
+            let Some(slot) = self.slot_mut(direction).take() else { continue };
+            if let Some(up) = self.up.take_if(|up| up.direction == direction) {
+                self.go_down(now, &up, slot, Evidence::None, why.clone());
+            }
+        }
+        self.actions.clear();
+        self.dial = Dial::Off;
+        match self.phase {
+            Phase::New | Phase::Running => self.phase = Phase::New,
+            Phase::Stopping(_) | Phase::Stopped => {
+                self.phase = Phase::Stopped;
+                self.events.push_back(SessionEvent::Stopped);
+            }
+        }
+        self.down.clone_from(&why);
         self.settle(now);
     }
 

@@ -164,7 +164,10 @@ pub struct SessionStatus {
     pub counters: Counters,
     /// Wanted routes, sent or not.
     pub routes: usize,
-    /// How many of them are held back, since one of them may make the peer reset the session.
+    /// Routes that the peer should not hold any more and may: see
+    /// [`Session::unconfirmed_withdraws`](super::Session::unconfirmed_withdraws).
+    pub unconfirmed_withdraws: usize,
+    /// How many of the wanted routes are held back, since one of them may make the peer reset the session.
     pub withheld: usize,
     /// Routes that do, and are not sent any more.
     pub quarantined: usize,

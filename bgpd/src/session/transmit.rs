@@ -1,8 +1,10 @@
 //! What a session sends: drawn when the socket has room for it.
 
+use std::sync::Arc;
+
 use tidegate_model::Timestamp;
 
-use super::{Direction, MAX_IN_FLIGHT, Session, SessionEvent, Up};
+use super::{Direction, MAX_IN_FLIGHT, Session, SessionEvent, Slot, Up};
 use crate::rib::{AdjRibOut, Sent, SentKind};
 
 /// What an established session has to say.
@@ -38,13 +40,20 @@ impl Up {
 impl Session {
     /// Everything that was polled for this connection is written to its socket.
     pub fn handle_written(&mut self, now: Timestamp, direction: Direction) {
-        let Some(slot) = self.slot_mut(direction) else { return };
+        let slot = match direction {
+            Direction::Outgoing => &mut self.outgoing,
+            Direction::Incoming => &mut self.incoming,
+        };
+        let Some(slot) = slot else { return };
         slot.writing_since = None;
         slot.in_flight_octets = 0;
-        for sent in std::mem::take(&mut slot.in_flight) {
+        let Slot { handed_out, unconfirmed, in_flight, .. } = slot;
+        for sent in std::mem::take(in_flight) {
             self.events.extend(sent.answers().map(SessionEvent::Answer));
+            let nlris = Arc::new(sent.nlris);
+            unconfirmed.handle_written(*handed_out, sent.kind, Arc::clone(&nlris));
             if sent.kind == SentKind::Announce {
-                self.quarantine.handle_written(now, sent);
+                self.quarantine.handle_written(now, nlris, sent.commands);
             }
         }
         self.settle(now);
@@ -83,6 +92,7 @@ impl Session {
                 }
             }
         };
+        slot.handed_out += u64::try_from(message.len()).unwrap_or_default();
         slot.writing_since.get_or_insert(now);
         Some(message)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate_bgpd::Family;
 use tidegate_bgpd::convert::decode_update;
 use tidegate_bgpd::egress::Gate;
-use tidegate_bgpd::session::{ConnectMode, Direction, Session, SessionEvent};
+use tidegate_bgpd::session::{ConnectMode, Delivery, Direction, Session, SessionEvent};
 use tidegate_model::{CommandId, Nlri, OutcomeKind, Route, Timestamp};
 
 use crate::support::{blackhole, gate_policy, ntp_filter, prefix};
@@ -267,6 +267,59 @@ fn commands_in_flight_survive_the_session() {
     assert!(world.run(MINUTE, |world| held(world).len() == 2));
     assert!(matches!(kinds(&world, 1)[..], [_, OutcomeKind::Applied { .. }]));
     assert!(matches!(kinds(&world, 3).last(), Some(OutcomeKind::Applied { .. })));
+}
+
+/// Sent is not delivered: each route says how far it is.
+#[test]
+fn deliveries_follow_the_octets() {
+    use Delivery::{Confirmed, Unconfirmed, Waiting};
+    let mut world = World::new(9, MODES);
+    let [first, second, ..] = routes();
+    world.ends[0].session.handle_announce(CommandId(1), first.clone());
+    let how = |world: &World| -> Vec<Delivery> {
+        world.ends[0].session.deliveries().into_iter().map(|(_, how)| how).collect()
+    };
+    assert_eq!(how(&world), [Waiting], "there is no session");
+    assert!(world.run(MINUTE, |world| world.ends.iter().all(|end| end.is_up())));
+    assert_eq!(how(&world), [Unconfirmed], "written, and nobody says that it arrived");
+    let total =
+        |world: &World| world.ends[0].sent.iter().map(|(_, message)| message.len() as u64).sum();
+    let acknowledge = |world: &mut World, octets: u64| {
+        world.ends[0].session.handle_acknowledged(Direction::Outgoing, octets);
+    };
+    let octets: u64 = total(&world);
+    acknowledge(&mut world, 0);
+    assert_eq!(how(&world), [Unconfirmed]);
+    acknowledge(&mut world, octets);
+    assert_eq!(how(&world), [Confirmed]);
+    // In flight is unconfirmed too, and a change makes what was confirmed so again.
+    let now = world.now;
+    world.ends[0].session.handle_announce(CommandId(2), second.clone());
+    assert_eq!(how(&world), [Confirmed, Waiting]);
+    let mut changed = first.clone();
+    changed.communities.insert(tidegate_model::Community(65010 << 16 | 7));
+    world.ends[0].session.handle_announce(CommandId(3), changed);
+    assert_eq!(how(&world), [Unconfirmed, Waiting]);
+    while world.ends[0].session.poll_transmit(now, Direction::Outgoing).is_some() {}
+    assert_eq!(how(&world), [Unconfirmed, Unconfirmed]);
+    world.ends[0].session.handle_written(now, Direction::Outgoing);
+    acknowledge(&mut world, u64::MAX);
+    assert_eq!(how(&world), [Confirmed, Confirmed]);
+    // A withdraw is told of until it is acknowledged.
+    let unconfirmed = |world: &World| world.ends[0].session.unconfirmed_withdraws().len();
+    world.ends[0].session.handle_withdraw(CommandId(4), &first.nlri);
+    assert_eq!((unconfirmed(&world), how(&world)), (1, vec![Confirmed]));
+    while world.ends[0].session.poll_transmit(now, Direction::Outgoing).is_some() {}
+    assert_eq!(unconfirmed(&world), 1);
+    world.ends[0].session.handle_written(now, Direction::Outgoing);
+    assert_eq!(unconfirmed(&world), 1);
+    acknowledge(&mut world, u64::MAX);
+    assert_eq!(unconfirmed(&world), 0);
+    // A lost session has delivered nothing, and the peer drops what it held.
+    world.ends[0].session.handle_withdraw(CommandId(5), &second.nlri);
+    world.ends[0].session.handle_announce(CommandId(6), first.clone());
+    world.ends[0].session.handle_closed(now, Direction::Outgoing, "broken".to_owned());
+    assert_eq!((unconfirmed(&world), how(&world)), (0, vec![Waiting]));
 }
 
 /// Whatever is commanded while connections come and go: in the end the peer holds what is wanted.
