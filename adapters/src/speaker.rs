@@ -1,5 +1,6 @@
 //! The embedded BGP speaker as a backend: each of its peers is one.
 
+use tidegate_bgpd::session::Delivery;
 use tidegate_bgpd::speaker::{SpeakerEvent, SpeakerHandle};
 use tidegate_model::{BackendId, Command, CommandKind, Outcome, OutcomeKind};
 use tokio::sync::mpsc::Receiver;
@@ -84,11 +85,12 @@ impl Backend for SpeakerBackend {
         })
     }
 
-    /// What the peer is to hold. What it really holds, BGP does not tell.
+    /// What the peer has been sent on the present session. What it makes of that, BGP does not tell.
     fn observe(&self, backend: &BackendId) {
         let BackendId::Peer(peer) = backend else { return };
-        let Ok(routes) = self.handle.routes(peer) else { return };
-        let held = routes.into_iter().map(|route| Held { nlri: route.nlri, dropped: None });
+        let Ok(deliveries) = self.handle.deliveries(peer) else { return };
+        let sent = deliveries.into_iter().filter(|(_, how)| *how != Delivery::Waiting);
+        let held = sent.map(|(route, _)| Held { nlri: route.nlri, dropped: None });
         let backend = backend.clone();
         // When the engine is too busy to listen, the next observation will do.
         drop(self.events.try_send(BackendEvent::Observed { backend, held: held.collect() }));

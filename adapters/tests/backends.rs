@@ -188,8 +188,9 @@ async fn the_speakers_peers_are_backends() {
         }
         other => panic!("{other:?}"),
     }
+    // Nothing was sent: there is no session.
     speaker.observe(&router);
-    assert_eq!(next().await, holds(&router));
+    assert_eq!(next().await, BackendEvent::Observed { backend: router.clone(), held: vec![] });
     let command = withdraw(2, &router);
     speaker.submit(command.clone()).unwrap();
     assert_eq!(next().await, answer(&command, applied()));
