@@ -43,6 +43,11 @@ const LINTS: Step = Step {
         "warnings",
     ],
 };
+const FUZZ: Step = Step {
+    name: "fuzz targets",
+    program: Program::Cargo,
+    arguments: &["build", "--locked", "--manifest-path", "fuzz/Cargo.toml"],
+};
 const TESTS: Step = Step {
     name: "tests",
     program: Program::Cargo,
@@ -82,9 +87,9 @@ impl Step {
 /// Runs every step until one fails, then prints what was run and for how long.
 pub(crate) fn run(tools: &Tools) -> Result<ExitCode, Failure> {
     let steps: &[Step] = if has_nextest(tools) {
-        &[FORMATTING, LINTS, NEXTEST, DOC_TESTS, INTEROP]
+        &[FORMATTING, LINTS, FUZZ, NEXTEST, DOC_TESTS, INTEROP]
     } else {
-        &[FORMATTING, LINTS, TESTS, INTEROP]
+        &[FORMATTING, LINTS, FUZZ, TESTS, INTEROP]
     };
     let skipped = tools.target.join("skipped-tests.txt");
     // Lines of an earlier run; there may be none.
@@ -102,6 +107,8 @@ pub(crate) fn run(tools: &Tools) -> Result<ExitCode, Failure> {
             .command(step.path(tools))
             .args(step.arguments)
             .env(SKIPPED_LIST, &skipped)
+            // The fuzz targets are no part of the workspace, but share what it has built.
+            .env("CARGO_TARGET_DIR", &tools.target)
             .status()
             .map_err(|error| Failure::new(format!("cannot run cargo: {error}")))?;
         times.push((step, started.elapsed()));

@@ -10,6 +10,7 @@
 mod apt;
 mod build;
 mod check;
+mod fuzz;
 mod packages;
 mod progress;
 mod python;
@@ -40,7 +41,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check formatting and lints, run every test of the workspace.
+    /// Check formatting and lints, build the fuzz targets, run every test of the workspace.
     Test {
         #[command(flatten)]
         install: Install,
@@ -60,6 +61,17 @@ enum Command {
         /// Passed on to `tidegate-lab accuracy`.
         #[arg(last = true)]
         arguments: Vec<String>,
+    },
+    /// Feed the decoders with mutated inputs, and keep those that break one.
+    Fuzz {
+        #[command(flatten)]
+        install: Install,
+        /// Which one; without it all in turn.
+        #[arg(value_parser = fuzz::TARGETS)]
+        target: Option<String>,
+        /// How long each of them runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
     },
     /// Print what other BGP daemons hold after what the speaker did, as one table.
     Interop {
@@ -104,6 +116,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Test { install } => (Purpose::Test, install),
         Command::Bench { install, .. } => (Purpose::Bench, install),
         Command::Accuracy { install, .. } => (Purpose::Accuracy, install),
+        Command::Fuzz { install, .. } => (Purpose::Fuzz, install),
         Command::Interop { install, .. } => (Purpose::Interop, install),
     };
     let tools = Tools::new(&workspace());
@@ -119,6 +132,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Test { .. } => check::run(&tools),
         Command::Bench { arguments, .. } => build::run_lab(&tools, "bench", &arguments),
         Command::Accuracy { arguments, .. } => build::run_lab(&tools, "accuracy", &arguments),
+        Command::Fuzz { target, seconds, .. } => fuzz::run(&tools, target.as_deref(), seconds),
         Command::Interop { arguments, .. } => build::run_lab(&tools, "interop", &arguments),
     }
 }

@@ -16,6 +16,7 @@ pub(crate) enum Purpose {
     Test,
     Bench,
     Accuracy,
+    Fuzz,
     Interop,
 }
 
@@ -61,8 +62,17 @@ const NEEDS: &[Need] = &[
             Purpose::Test,
             Purpose::Bench,
             Purpose::Accuracy,
+            Purpose::Fuzz,
             Purpose::Interop,
         ],
+        required: true,
+    },
+    Need {
+        package: "g++",
+        sign: Sign::Program("c++"),
+        content: Content::Files,
+        why: "to build libFuzzer",
+        purposes: &[Purpose::Test, Purpose::Fuzz],
         required: true,
     },
     Need {
