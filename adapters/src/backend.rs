@@ -1,5 +1,8 @@
 //! What every backend has in common.
 
+use std::collections::BTreeSet;
+
+use tidegate_bgpd::Family;
 use tidegate_model::{BackendId, BackendState, Command, CommandKind, Nlri, Outcome, OutcomeKind};
 use tokio::sync::mpsc;
 
@@ -42,17 +45,64 @@ pub struct Dropped {
     pub bytes: u64,
 }
 
+/// What a backend can do, for planners and people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Routes of these families can be installed; others are rejected.
+    pub families: BTreeSet<Family>,
+    /// What becomes of the routes when this process dies.
+    pub survival: Survival,
+    /// Who chooses communities and next hops.
+    pub attributes: Attributes,
+}
+
+/// What becomes of a backend's routes when this process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Survival {
+    /// They go with its socket or session.
+    EndWithUs,
+    /// They stay until somebody withdraws them: the reaper, when the lease runs out.
+    OutliveUs,
+}
+
+/// Who chooses communities and next hop of the routes that a backend sends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attributes {
+    /// Each route carries its own.
+    OfRoute,
+    /// The operator, in the configuration of the routing daemon.
+    OfOperator,
+}
+
+impl Default for Capabilities {
+    /// Everything, for as long as this process lives.
+    fn default() -> Self {
+        Self {
+            families: Family::ALL.into(),
+            survival: Survival::EndWithUs,
+            attributes: Attributes::OfRoute,
+        }
+    }
+}
+
 /// Where backends send their news. They wait while it is full; nothing waits for them.
 pub type EventSender = mpsc::Sender<BackendEvent>;
 
 /// Something that installs routes.
 ///
-/// Commands are handed over, never waited for: answers come as [`BackendEvent`]s. A command may be
-/// overtaken by a later one for the same NLRI, and is then not answered. Withdrawing what is not
-/// there is done at once.
+/// Commands are handed over, never waited for: answers come as [`BackendEvent`]s. Those that wait
+/// are carried out together, withdraws first. A command may be overtaken by a later one for the same
+/// NLRI, and is then not answered. Announcing what is held, and withdrawing what is not there, is
+/// done at once. How the backend is comes as [`BackendEvent::State`]: once it can be told for the
+/// first time, and whenever it changes. Of one that is down nothing is known.
 pub trait Backend: Send + Sync {
     /// Whether commands for `backend` are to go here.
     fn serves(&self, backend: &BackendId) -> bool;
+
+    /// What `backend` can do.
+    fn capabilities(&self, _backend: &BackendId) -> Capabilities {
+        Capabilities::default()
+    }
 
     /// Takes a command over.
     ///
@@ -110,6 +160,12 @@ impl Backends {
             CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: vec![] },
         };
         Err(Box::new(answer(&command, kind)))
+    }
+
+    /// What `backend` can do; `None` if there is no such backend.
+    #[must_use]
+    pub fn capabilities(&self, backend: &BackendId) -> Option<Capabilities> {
+        self.serving(backend).map(|serving| serving.capabilities(backend))
     }
 
     /// Asks what `backend` holds.

@@ -1,7 +1,8 @@
 //! Backends: what installs mitigations, behind one trait.
 //!
 //! [`kernel`] is nftables on this host, [`speaker`] the sessions of the embedded BGP speaker,
-//! [`fake`] keeps everything in memory for tests and dry runs. Each takes
+//! [`external`] runs the drivers of other routing daemons, of which [`bird`] is one, and [`fake`]
+//! keeps everything in memory for tests and dry runs. Each takes
 //! [`Command`](tidegate_model::Command)s without ever making the caller wait, and answers with
 //! [`BackendEvent`]s on one channel that all backends share.
 //!
@@ -9,8 +10,13 @@
 //! reconciler's.
 
 pub mod backend;
+pub mod bird;
+pub mod external;
 pub mod fake;
 pub mod kernel;
 pub mod speaker;
 
-pub use backend::{Backend, BackendEvent, Backends, Dropped, EventSender, Held};
+pub use backend::{
+    Attributes, Backend, BackendEvent, Backends, Capabilities, Dropped, EventSender, Held, Survival,
+};
+pub use external::{ExternalBackend, ExternalConfig};

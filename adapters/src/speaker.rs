@@ -1,12 +1,13 @@
 //! The embedded BGP speaker as a backend: each of its peers is one.
 
+use tidegate_bgpd::Family;
 use tidegate_bgpd::session::Delivery;
 use tidegate_bgpd::speaker::{SpeakerEvent, SpeakerHandle};
 use tidegate_model::{BackendId, Command, CommandKind, Outcome, OutcomeKind};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
-use crate::backend::{Backend, BackendEvent, EventSender, Held, answer};
+use crate::backend::{Backend, BackendEvent, Capabilities, EventSender, Held, answer};
 
 /// The peers of a running speaker.
 ///
@@ -61,6 +62,17 @@ async fn forward(mut news: Receiver<SpeakerEvent>, events: EventSender) {
 impl Backend for SpeakerBackend {
     fn serves(&self, backend: &BackendId) -> bool {
         matches!(backend, BackendId::Peer(_))
+    }
+
+    /// The families of the session; every family while there is none.
+    fn capabilities(&self, backend: &BackendId) -> Capabilities {
+        let peers = self.handle.peers();
+        let status = peers
+            .iter()
+            .find(|status| matches!(backend, BackendId::Peer(name) if *name == status.name));
+        let agreed = status.and_then(|status| status.session.negotiated.as_ref());
+        let families = agreed.map_or(Family::ALL.into(), |agreed| agreed.families.clone());
+        Capabilities { families, ..Capabilities::default() }
     }
 
     fn submit(&self, command: Command) -> Result<(), Box<Outcome>> {

@@ -1,0 +1,415 @@
+//! BIRD 2 by its configuration: static routes in include files, and the control socket.
+//!
+//! ```text
+//!   files written beside the old ones, renamed into place
+//!     -> `configure check`            refused: old files back, nothing has changed
+//!     -> `configure soft timeout N`   BIRD goes back by itself unless it hears from us
+//!     -> routes counted               too few: `configure undo`, old files back
+//!     -> `configure confirm`
+//! ```
+//!
+//! A batch is carried out as a whole or not at all. The four protocols of [`BirdConfig::prefix`]
+//! and the four files hold nothing but our routes: that is their mark. Include files outlive both
+//! BIRD and us, so the reaper is what ends a lease.
+//!
+//! Peering with BIRD over loopback is faster and needs no lease: see
+//! `snippet`. This is for those who cannot add a session.
+//!
+//! Absent: tests that are always true or false, more than 16 alternatives of a bitmask, and
+//! redirection to an IPv6 address, none of which BIRD's language can say.
+
+mod control;
+mod parse;
+mod render;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_bgpd::Family;
+use tidegate_model::Nlri;
+use tokio::fs;
+use tokio::time::{Instant, sleep};
+
+use self::control::{Answer, Control};
+use crate::backend::{Attributes, Capabilities, Survival};
+use crate::external::{Change, Driver, ExternalError, Observation, Refusal, shown};
+
+/// First line of each include file.
+const HEADER: &str = "# Written by tidegate. What is added by hand is lost.";
+/// Longest wait for BIRD to hold what it was configured to.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two looks whether it does.
+const SETTLE_POLL: Duration = Duration::from_millis(5);
+
+/// How to reach a BIRD.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BirdConfig {
+    /// Its control socket. Default: `/run/bird/bird.ctl`.
+    pub control: PathBuf,
+    /// Where the include files `rtbh4.conf`, `rtbh6.conf`, `flow4.conf` and `flow6.conf` are. BIRD
+    /// must be able to read them. Default: `/var/lib/tidegate/bird`.
+    pub directory: PathBuf,
+    /// The static protocols are named `<prefix>_rtbh4` and so on. Default: `tidegate`.
+    pub prefix: String,
+    /// The families that BIRD has a protocol of ours for. Default: all four.
+    #[serde(with = "crate::external::family_names")]
+    pub families: BTreeSet<Family>,
+    /// BIRD takes a change back after this time unless it is confirmed. Default: 30 s.
+    pub undo_after: Duration,
+}
+
+impl Default for BirdConfig {
+    fn default() -> Self {
+        Self {
+            control: "/run/bird/bird.ctl".into(),
+            directory: "/var/lib/tidegate/bird".into(),
+            prefix: "tidegate".to_owned(),
+            families: Family::ALL.into(),
+            undo_after: Duration::from_secs(30),
+        }
+    }
+}
+
+impl BirdConfig {
+    fn file(&self, family: Family) -> PathBuf {
+        self.directory.join(format!("{}.conf", render::kind(family)))
+    }
+
+    fn protocol(&self, family: Family) -> String {
+        format!("{}_{}", self.prefix, render::kind(family))
+    }
+
+    /// What the operator adds to BIRD's configuration, to be changed where it names channels.
+    #[must_use]
+    pub fn snippet(&self) -> String {
+        let mut text = String::from(
+            "# Routes of tidegate, by include files. Export them to upstreams with\n\
+             #   ipv4 { ...; export where proto = \"tidegate_rtbh4\"; next hop keep; };\n\
+             #   flow4 { table flowtab4; import none; export all; };\n",
+        )
+        .replace("tidegate_", &format!("{}_", self.prefix));
+        for family in &self.families {
+            let channel = match family {
+                Family::Ipv4Unicast => "ipv4",
+                Family::Ipv6Unicast => "ipv6",
+                Family::Ipv4FlowSpec => "flow4 { table flowtab4; }",
+                Family::Ipv6FlowSpec => "flow6 { table flowtab6; }",
+            };
+            if let Some(table) = match family {
+                Family::Ipv4FlowSpec => Some("flow4 table flowtab4;\n"),
+                Family::Ipv6FlowSpec => Some("flow6 table flowtab6;\n"),
+                _ => None,
+            } {
+                text.push_str(table);
+            }
+            text.push_str(&format!(
+                "protocol static {} {{\n    {channel};\n    include \"{}\";\n}}\n",
+                self.protocol(*family),
+                self.file(*family).display(),
+            ));
+        }
+        text
+    }
+}
+
+/// The statements of the include files, by family and net as we spell it.
+type Statements = BTreeMap<(Family, String), String>;
+
+/// Drives a BIRD.
+#[derive(Debug)]
+pub struct BirdDriver {
+    config: BirdConfig,
+    control: Option<Control>,
+    /// When BIRD says it was started.
+    started: String,
+    /// What the files hold.
+    statements: Statements,
+    /// Protocols were switched off because BIRD would not be configured.
+    disabled: bool,
+}
+
+/// Why a batch was not carried out. BIRD holds what it held before.
+struct Undone(String);
+
+impl BirdDriver {
+    /// Drives the BIRD of `config`.
+    #[must_use]
+    pub fn new(config: BirdConfig) -> Self {
+        let (started, statements) = (String::new(), Statements::new());
+        Self { config, control: None, started, statements, disabled: false }
+    }
+
+    async fn ask(&mut self, command: &str) -> Result<Answer, ExternalError> {
+        let Some(control) = &mut self.control else {
+            return Err(ExternalError::Lost("BIRD is not connected".to_owned()));
+        };
+        let answer = control.ask(command).await;
+        if answer.is_err() {
+            // Half an answer may be on the way.
+            self.control = None;
+        }
+        answer
+    }
+
+    /// When BIRD was started, as it says.
+    async fn boot(&mut self) -> Result<String, ExternalError> {
+        let answer = self.ask("show status").await?;
+        let line = answer.lines.iter().find(|line| line.starts_with("Last reboot"));
+        line.cloned().ok_or_else(|| ExternalError::unreadable("`show status`", answer.words()))
+    }
+
+    /// The statements of the files, which are made where they are missing: BIRD does not start
+    /// without them.
+    async fn read_files(&self) -> Result<Statements, ExternalError> {
+        let mut statements = Statements::new();
+        let directory = self.config.directory.display().to_string();
+        fs::create_dir_all(&self.config.directory)
+            .await
+            .map_err(ExternalError::io("make", directory))?;
+        for family in &self.config.families {
+            let path = self.config.file(*family);
+            match fs::read(&path).await {
+                Ok(text) => {
+                    let text = String::from_utf8_lossy(&text);
+                    let nets = text.lines().filter_map(statement_net);
+                    let lines = nets.map(|(net, line)| ((*family, net), line.to_owned()));
+                    statements.extend(lines);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    write(&path, HEADER).await?;
+                }
+                Err(error) => {
+                    return Err(ExternalError::io("read", path.display().to_string())(error));
+                }
+            }
+        }
+        Ok(statements)
+    }
+
+    async fn write_files(
+        &self,
+        statements: &Statements,
+        families: &BTreeSet<Family>,
+    ) -> Result<(), ExternalError> {
+        for family in families {
+            let lines = statements.iter().filter(|((other, _), _)| other == family);
+            let lines = lines.map(|(_, line)| line.as_str());
+            let text = [HEADER].into_iter().chain(lines).collect::<Vec<_>>().join("\n");
+            write(&self.config.file(*family), &text).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes BIRD hold `wanted` in `families`, or what it held before.
+    async fn configure(
+        &mut self,
+        wanted: &Statements,
+        families: &BTreeSet<Family>,
+    ) -> Result<Result<(), Undone>, ExternalError> {
+        self.write_files(wanted, families).await?;
+        let done = self.reconfigure(wanted, families).await;
+        if !matches!(done, Ok(Ok(()))) {
+            self.write_files(&self.statements, families).await?;
+        }
+        done
+    }
+
+    async fn reconfigure(
+        &mut self,
+        wanted: &Statements,
+        families: &BTreeSet<Family>,
+    ) -> Result<Result<(), Undone>, ExternalError> {
+        let check = self.ask("configure check").await?;
+        if check.is_error() {
+            return Ok(Err(Undone(format!("BIRD refuses: {}", shown(check.words())))));
+        }
+        let seconds = self.config.undo_after.as_secs().max(1);
+        let answer = self.ask(&format!("configure soft timeout {seconds}")).await?;
+        if answer.is_error() {
+            return Ok(Err(Undone(format!("BIRD refuses: {}", shown(answer.words())))));
+        }
+        if self.disabled {
+            for family in self.config.families.clone() {
+                self.ask(&format!("enable {}", self.config.protocol(family))).await?;
+            }
+            self.disabled = false;
+        }
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        for family in families {
+            let expected = wanted.keys().filter(|(other, _)| other == family).count();
+            loop {
+                let held = self.count(*family).await?;
+                if held == expected {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    self.ask("configure undo").await?;
+                    let (protocol, file) =
+                        (self.config.protocol(*family), self.config.file(*family));
+                    return Ok(Err(Undone(format!(
+                        "protocol {protocol} of BIRD holds {held} routes instead of {expected}; does it include {}?",
+                        file.display()
+                    ))));
+                }
+                sleep(SETTLE_POLL).await;
+            }
+        }
+        self.ask("configure confirm").await?;
+        Ok(Ok(()))
+    }
+
+    /// How many routes BIRD holds of ours.
+    async fn count(&mut self, family: Family) -> Result<usize, ExternalError> {
+        let protocol = self.config.protocol(family);
+        let command = format!("show route table all protocol {protocol} count");
+        let answer = self.ask(&command).await?;
+        if answer.is_error() {
+            return Err(self.no_protocol(family, &answer));
+        }
+        // One line a table: `2 of 5 routes for 5 networks in table master4`.
+        let counts = answer.lines.iter().filter_map(|line| line.split_once(" of "));
+        Ok(counts.filter_map(|(count, _)| count.trim().parse::<usize>().ok()).sum())
+    }
+
+    fn no_protocol(&self, family: Family, answer: &Answer) -> ExternalError {
+        let protocol = self.config.protocol(family);
+        let what = format!(
+            "BIRD's protocol `{protocol}`, which its configuration must have (`tidegate adapters snippet bird --native`)"
+        );
+        ExternalError::refused(what, answer.words())
+    }
+
+    /// Takes all our routes from BIRD without its configuration, which does not check.
+    async fn disable(&mut self) -> Result<(), ExternalError> {
+        self.disabled = true;
+        for family in self.config.families.clone() {
+            let answer = self.ask(&format!("disable {}", self.config.protocol(family))).await?;
+            if answer.is_error() {
+                return Err(self.no_protocol(family, &answer));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The net that a line of an include file is about, and the line.
+fn statement_net(line: &str) -> Option<(String, &str)> {
+    let rest = line.strip_prefix("route ")?;
+    let nlri = parse::net(rest)?;
+    let net = render::net(&nlri).ok()?;
+    line.ends_with(';').then_some((net, line))
+}
+
+/// Replaces a file as a whole.
+async fn write(path: &Path, text: &str) -> Result<(), ExternalError> {
+    let beside = path.with_extension("new");
+    let name = path.display().to_string();
+    let written = fs::write(&beside, format!("{text}\n")).await;
+    written.map_err(ExternalError::io("write", beside.display().to_string()))?;
+    fs::rename(&beside, path).await.map_err(ExternalError::io("replace", name))
+}
+
+impl Driver for BirdDriver {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            families: self.config.families.clone(),
+            survival: Survival::OutliveUs,
+            attributes: Attributes::OfRoute,
+        }
+    }
+
+    fn spelled(&self, nlri: &Nlri) -> Result<Nlri, String> {
+        let family = Family::of(nlri);
+        if !self.config.families.contains(&family) {
+            return Err(format!("this BIRD is not configured for {family}"));
+        }
+        let net = render::net(nlri)?;
+        parse::net(&net).ok_or_else(|| format!("BIRD's `{net}` cannot be read back"))
+    }
+
+    async fn connect(&mut self) -> Result<(), ExternalError> {
+        self.control = Some(Control::connect(&self.config.control).await?);
+        self.started = self.boot().await?;
+        self.statements = self.read_files().await?;
+        Ok(())
+    }
+
+    async fn probe(&mut self) -> Result<(), ExternalError> {
+        if self.boot().await? == self.started {
+            return Ok(());
+        }
+        Err(ExternalError::Lost("BIRD was restarted".to_owned()))
+    }
+
+    async fn apply(
+        &mut self,
+        changes: &[Change],
+    ) -> Result<Vec<Result<(), Refusal>>, ExternalError> {
+        let mut wanted = self.statements.clone();
+        let mut families = BTreeSet::new();
+        let mut answers = Vec::with_capacity(changes.len());
+        for change in changes {
+            let family = Family::of(change.nlri());
+            let statement = match change {
+                Change::Announce(route) => render::statement(route).map(Some),
+                Change::Withdraw(_) => Ok(None),
+            };
+            match render::net(change.nlri()).and_then(|net| Ok((net, statement?))) {
+                Ok((net, Some(statement))) => {
+                    wanted.insert((family, net), statement);
+                    families.insert(family);
+                    answers.push(Ok(()));
+                }
+                Ok((net, None)) => {
+                    wanted.remove(&(family, net));
+                    families.insert(family);
+                    answers.push(Ok(()));
+                }
+                Err(why) => answers.push(Err(Refusal::Never(why))),
+            }
+        }
+        match self.configure(&wanted, &families).await? {
+            Ok(()) => {
+                self.statements = wanted;
+                Ok(answers)
+            }
+            // The configuration is the operator's to mend; our routes can go without it.
+            Err(_) if wanted.is_empty() => {
+                self.disable().await?;
+                self.write_files(&wanted, &families).await?;
+                self.statements = wanted;
+                Ok(answers)
+            }
+            Err(Undone(why)) => {
+                let refused = |answer: Result<(), Refusal>| {
+                    answer.and_then(|()| Err(Refusal::Now(why.clone())))
+                };
+                Ok(answers.into_iter().map(refused).collect())
+            }
+        }
+    }
+
+    async fn observe(&mut self) -> Result<Observation, ExternalError> {
+        let mut ours = Vec::new();
+        for family in self.config.families.clone() {
+            let protocol = self.config.protocol(family);
+            let answer = self.ask(&format!("show route table all protocol {protocol} all")).await?;
+            if answer.is_error() {
+                return Err(self.no_protocol(family, &answer));
+            }
+            let listing = parse::routes(&answer.lines);
+            for line in &listing.unreadable {
+                // It is not from us, and goes when the file is written next.
+                tracing::warn!(%protocol, %line, "a route in our protocol that we cannot read");
+            }
+            ours.extend(listing.routes);
+        }
+        Ok(Observation { ours, foreign: BTreeSet::new() })
+    }
+}
