@@ -230,6 +230,18 @@ impl Speaker {
     pub fn start(
         config: SpeakerConfig,
     ) -> Result<(SpeakerHandle, mpsc::Receiver<SpeakerEvent>), SpeakerError> {
+        let (handle, events) = Self::prepare(config)?;
+        handle.begin();
+        Ok((handle, events))
+    }
+
+    /// The same, but no session comes up before [`SpeakerHandle::begin`]. Meanwhile it takes commands.
+    ///
+    /// # Errors
+    /// [`SpeakerError`]. Nothing runs then.
+    pub fn prepare(
+        config: SpeakerConfig,
+    ) -> Result<(SpeakerHandle, mpsc::Receiver<SpeakerEvent>), SpeakerError> {
         let runtime = Handle::try_current().map_err(|_| SpeakerError::NoRuntime)?;
         let mut names = BTreeSet::new();
         let peers = config.peers.iter().map(|peer| &peer.name);
@@ -342,6 +354,18 @@ impl SpeakerHandle {
         self.speaker.roster.set_gate(policy);
     }
 
+    /// Lets sessions come up, see [`Speaker::prepare`].
+    pub fn begin(&self) {
+        self.speaker.roster.begin();
+    }
+
+    /// Everything that was announced before a restart has been announced again: peers with
+    /// [`GracefulRestart::Restarting`](crate::session::GracefulRestart::Restarting) may take what they kept for true. To be called before their
+    /// sessions come up, so before [`Self::begin`], or it has no effect on them.
+    pub fn set_replayed(&self) {
+        self.speaker.roster.set_replayed();
+    }
+
     /// Every peer: the configured ones in their order, then the dynamic neighbours that are there.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
@@ -397,6 +421,7 @@ impl SpeakerHandle {
     pub async fn shutdown(&self, reason: &str) {
         let roster = &self.speaker.roster;
         roster.close();
+        roster.begin();
         let peers = roster.peers();
         for peer in &peers {
             peer.session.lock().handle_stop(roster.clock.now(), reason);

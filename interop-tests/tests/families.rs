@@ -17,8 +17,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Floods are over before the first blackhole is lifted, after ten seconds.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
-/// BLACKHOLE (RFC 7999 §5) and NO_EXPORT (RFC 1997).
-const RTBH_COMMUNITIES: [(u16, u16); 2] = [(65535, 666), (65535, 65281)];
+/// NO_LLGR (RFC 9494 §4.2), BLACKHOLE (RFC 7999 §5) and NO_EXPORT (RFC 1997).
+const RTBH_COMMUNITIES: [(u16, u16); 3] = [(65535, 7), (65535, 666), (65535, 65281)];
 /// 1 Mbit/s as bytes a second in IEEE 754 binary32 (RFC 8955 §7.1).
 const RATE_LIMIT: u32 = 125_000_f32.to_bits();
 

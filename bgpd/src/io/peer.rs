@@ -113,6 +113,8 @@ pub(crate) struct PeerTask {
     pub(crate) session: Arc<SharedSession>,
     pub(crate) accepted: Arc<AsyncMutex<mpsc::Receiver<TcpStream>>>,
     pub(crate) events: mpsc::Sender<SpeakerEvent>,
+    /// True once sessions may come up.
+    pub(crate) begun: watch::Receiver<bool>,
     /// Set when the session is stopped and its connections are closed.
     pub(crate) finished: watch::Sender<bool>,
     /// Set for a dynamic neighbour, which leaves with its connection.
@@ -201,6 +203,10 @@ impl PeerTask {
     }
 
     async fn run(self) {
+        // An error means that the speaker is gone, and soon this task with it.
+        if self.begun.clone().wait_for(|begun| *begun).await.is_err() {
+            return;
+        }
         let mut state = State::default();
         let mut buffer = vec![0; READ];
         let accepted = Arc::clone(&self.accepted);

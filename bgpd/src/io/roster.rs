@@ -37,6 +37,8 @@ pub(crate) struct Roster {
     ranges: Vec<DynamicPeers>,
     runtime: Handle,
     events: mpsc::Sender<SpeakerEvent>,
+    /// Whether sessions may come up.
+    begun: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
@@ -64,6 +66,7 @@ impl Roster {
             ranges: config.dynamic.clone(),
             runtime,
             events,
+            begun: watch::channel(false).0,
             state: Mutex::new(State {
                 peers: Vec::new(),
                 gate: Arc::new(Gate::new(config.gate.clone())),
@@ -98,6 +101,18 @@ impl Roster {
             ));
             peer.session.wake.notify_one();
         }
+    }
+
+    /// What every peer should hold after a restart is complete.
+    pub(crate) fn set_replayed(&self) {
+        for peer in &self.lock().peers {
+            peer.session.lock().handle_replayed();
+        }
+    }
+
+    /// Lets sessions come up.
+    pub(crate) fn begin(&self) {
+        self.begun.send_replace(true);
     }
 
     /// Takes no more peers.
@@ -184,6 +199,7 @@ impl Roster {
             session: Arc::clone(&session),
             accepted: Arc::new(AsyncMutex::new(accepted_here)),
             events: self.events.clone(),
+            begun: self.begun.subscribe(),
             finished,
             guest_of: range.is_some().then(|| Arc::downgrade(self)),
         };

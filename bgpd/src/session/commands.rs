@@ -1,15 +1,17 @@
 //! Commands about routes, and what becomes of them.
 
-use tidegate_model::{CommandId, Nlri, OutcomeKind, Route};
+use tidegate_model::{CommandId, Community, Nlri, OutcomeKind, Route};
 
 use super::quarantine::Suspect;
 use super::{Direction, Phase, Session, SessionEvent};
 use crate::rib::{Answer, SentKind};
 
 impl Session {
-    /// Wants `route` at the peer. The command is answered by [`SessionEvent::Answer`], unless a
+    /// Wants `route` at the peer, with NO_LLGR added to its communities: no peer may keep it when
+    /// the session is gone (RFC 9494 §4.2). The command is answered by [`SessionEvent::Answer`], unless a
     /// later one for the same NLRI overtakes it.
-    pub fn handle_announce(&mut self, command: CommandId, route: Route) {
+    pub fn handle_announce(&mut self, command: CommandId, mut route: Route) {
+        route.communities.insert(Community::NO_LLGR);
         let nlri = route.nlri.clone();
         self.forget_in_flight(&nlri);
         match self.phase {

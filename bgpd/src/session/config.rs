@@ -70,7 +70,7 @@ impl SessionConfig {
     }
 }
 
-fn codec_family(family: Family) -> (Afi, Safi) {
+pub(super) fn codec_family(family: Family) -> (Afi, Safi) {
     match family {
         Family::Ipv4Unicast => (Afi::Ipv4, Safi::Unicast),
         Family::Ipv6Unicast => (Afi::Ipv6, Safi::Unicast),

@@ -67,6 +67,8 @@ pub(crate) struct Connection {
     fsm: rustbgpd_fsm::Session,
     config: PeerConfig,
     options: SessionOptions,
+    /// What is offered about restarts.
+    restart: Option<Capability>,
     framer: Framer,
     open: Option<Vec<u8>>,
     keepalive_due: bool,
@@ -78,12 +80,18 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection that has just been opened, in state OpenSent.
-    pub(crate) fn new(now: Timestamp, session: &SessionConfig, local_address: IpAddr) -> Self {
+    pub(crate) fn new(
+        now: Timestamp,
+        session: &SessionConfig,
+        restart: Option<Capability>,
+        local_address: IpAddr,
+    ) -> Self {
         let config = session.fsm();
         let mut connection = Self {
             fsm: rustbgpd_fsm::Session::new(config.clone()),
             config,
             options: session.options.clone(),
+            restart,
             framer: Framer::new(),
             open: None,
             keepalive_due: false,
@@ -280,6 +288,7 @@ impl Connection {
             match action {
                 Action::SendOpen(mut open) => {
                     open.capabilities.retain(|capability| is_offered(capability, &self.options));
+                    open.capabilities.extend(self.restart.clone());
                     self.open = encode(&Message::Open(open));
                 }
                 Action::SendKeepalive => self.keepalive_due = true,
@@ -328,8 +337,8 @@ fn without_filters(frame: Bytes) -> Bytes {
     }
 }
 
-/// The capabilities that are offered. Graceful Restart (RFC 4724) is not among them on purpose: a
-/// peer must drop our routes when we are gone.
+/// Whether a capability that the state machine would offer is offered. Graceful Restart is not its
+/// business.
 fn is_offered(capability: &Capability, options: &SessionOptions) -> bool {
     match capability {
         Capability::MultiProtocol { .. } | Capability::RouteRefresh | Capability::Role { .. } => {

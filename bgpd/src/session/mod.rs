@@ -47,9 +47,8 @@
 //! has room for it, withdraws before announcements, and passes the [`Gate`] there. OPEN and
 //! KEEPALIVE go before any UPDATE. So at most [`MAX_IN_FLIGHT`] octets stand before a withdraw.
 //!
-//! Absent on purpose: Graceful Restart (a peer must drop our routes when we are gone), messages of
-//! more than 4096 octets (they are taken, RFC 8654, never sent), an Adj-RIB-In: routes of the peer
-//! are counted and dropped.
+//! Absent on purpose: messages of more than 4096 octets (they are taken, RFC 8654, never sent), and
+//! anything that would pass a route of the peer on.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -60,6 +59,7 @@ mod connection;
 mod delivery;
 mod events;
 mod framing;
+mod graceful;
 mod hunt;
 mod options;
 mod quarantine;
@@ -93,6 +93,7 @@ pub use collision::Direction;
 pub use config::{ConnectMode, SessionConfig};
 pub use delivery::{Delivery, MOST_UNCONFIRMED};
 pub use events::{Action, Admission, SessionEvent};
+pub use graceful::{GracefulRestart, MAX_HELPER_TIME, MAX_RESTART_TIME, PeerRestart};
 pub use options::{Role, SessionOptions};
 pub use quarantine::{
     CONTROL_FACTOR, CONTROL_TIME, DOUBT_LIFETIME, LONGEST_CONTROL_TIME, LONGEST_SETTLE_TIME,
@@ -184,6 +185,8 @@ pub struct Session {
     counters: Counters,
     shown_state: (SessionState, Timestamp),
     down: String,
+    /// Whether the wanted routes are complete, as far as a peer may have kept them.
+    replayed: bool,
     last_error_sent: Option<SessionError>,
     last_error_received: Option<SessionError>,
 }
@@ -209,6 +212,7 @@ impl Session {
             counters: Counters::default(),
             shown_state: (SessionState::Idle, now),
             down: "not started".to_owned(),
+            replayed: false,
             last_error_sent: None,
             last_error_received: None,
         }
@@ -246,6 +250,13 @@ impl Session {
             }
         }
         self.settle(now);
+    }
+
+    /// Everything that was wanted before the process restarted is wanted again, by commands: what a
+    /// peer has kept ([`GracefulRestart::Restarting`]) is true until it hears otherwise. Without this
+    /// it drops what it kept as soon as the session is back.
+    pub fn handle_replayed(&mut self) {
+        self.replayed = true;
     }
 
     /// From now on updates are judged by `gate`. What has left already is judged again, by sending

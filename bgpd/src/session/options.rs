@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rustbgpd_wire::BgpRole;
 
+use super::graceful::GracefulRestart;
 use crate::family::Family;
 
 /// Choices of one session. The defaults suit a router of today.
@@ -20,6 +21,8 @@ pub struct SessionOptions {
     pub four_octet_as: bool,
     /// Take messages of up to 65,535 octets (RFC 8654). None longer than 4096 is sent.
     pub extended_messages: bool,
+    /// Whether routes outlive the session (RFC 4724).
+    pub graceful_restart: GracefulRestart,
     /// Say where the answer to a ROUTE-REFRESH begins and ends (RFC 7313).
     pub enhanced_refresh: bool,
 }
@@ -32,6 +35,7 @@ impl Default for SessionOptions {
             strict_role: false,
             four_octet_as: true,
             extended_messages: true,
+            graceful_restart: GracefulRestart::Off,
             enhanced_refresh: true,
         }
     }

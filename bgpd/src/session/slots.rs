@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustbgpd_fsm::NegotiatedSession;
-use rustbgpd_wire::notification::{cease_subcode, encode_shutdown_communication};
+use rustbgpd_wire::notification::cease_subcode;
 use rustbgpd_wire::{Message, NotificationCode, NotificationMessage};
 use tidegate_model::Timestamp;
 
@@ -15,8 +15,8 @@ use super::delivery::Unconfirmed;
 use super::quarantine::Evidence;
 use super::refresh::Refresh;
 use super::{
-    Action, Admission, ConnectMode, Dial, Direction, Negotiated, Phase, Role, Session,
-    SessionEvent, SessionState, Slot, Up, hunt,
+    Action, Admission, ConnectMode, Dial, Direction, GracefulRestart, Negotiated, Phase, Role,
+    Session, SessionEvent, SessionState, Slot, Up, graceful, hunt,
 };
 use crate::family::Family;
 use crate::parameters::SessionParameters;
@@ -54,8 +54,10 @@ impl Session {
                 return refuse(cease_subcode::CONNECTION_COLLISION_RESOLUTION);
             }
         }
+        let first = self.counters.established == 0;
+        let restart = graceful::capability(&self.config, self.replayed, first);
         *self.slot_mut(direction) = Some(Slot {
-            connection: Connection::new(now, &self.config, local_address),
+            connection: Connection::new(now, &self.config, restart, local_address),
             in_flight: Vec::new(),
             in_flight_octets: 0,
             handed_out: 0,
@@ -195,6 +197,7 @@ impl Session {
             .iter()
             .filter_map(|(afi, safi)| Family::from_codes(*afi as u16, *safi as u8))
             .collect();
+        let (restart, long_lived) = graceful::of_peer(session);
         let negotiated = Negotiated {
             router_id: session.peer_router_id,
             hold_time: Duration::from_secs(u64::from(session.hold_time)),
@@ -203,6 +206,8 @@ impl Session {
             route_refresh: session.peer_route_refresh,
             enhanced_refresh: session.peer_enhanced_route_refresh && options.enhanced_refresh,
             extended_messages: session.peer_extended_message && options.extended_messages,
+            restart,
+            long_lived,
             peer_role: session.remote_role.and_then(Role::from_codec),
         };
         let parameters = SessionParameters {
@@ -223,16 +228,22 @@ impl Session {
 
     /// Closes a connection, if there is one, with a Cease.
     pub(super) fn cease(&mut self, now: Timestamp, direction: Direction, subcode: u8) {
-        let data = match subcode {
+        let notification = match subcode {
             cease_subcode::ADMINISTRATIVE_SHUTDOWN => {
-                encode_shutdown_communication(&self.stop_text)
+                graceful::shutdown(&self.stop_text, self.outlives_notifications())
             }
-            _ => Bytes::new(),
+            _ => NotificationMessage::new(NotificationCode::Cease, subcode, Bytes::new()),
         };
         let Some(slot) = self.slot(direction) else { return };
-        let notification = NotificationMessage::new(NotificationCode::Cease, subcode, data);
         let step = slot.connection.terminate(now, notification);
         self.handle_step(now, direction, Some(step));
+    }
+
+    /// Whether the peer may keep routes though a NOTIFICATION ends the session (RFC 8538 §2).
+    fn outlives_notifications(&self) -> bool {
+        let restart = self.up.as_ref().and_then(|up| up.negotiated.restart.as_ref());
+        self.config.options.graceful_restart != GracefulRestart::Off
+            && restart.is_some_and(|restart| restart.notification)
     }
 
     pub(super) fn close(&mut self, now: Timestamp, direction: Direction, closing: Closing) {

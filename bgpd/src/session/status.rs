@@ -9,6 +9,7 @@ use rustbgpd_wire::NotificationMessage;
 use rustbgpd_wire::notification::{description, extract_shutdown_communication};
 use tidegate_model::Timestamp;
 
+use super::graceful::PeerRestart;
 use super::options::Role;
 use crate::family::Family;
 
@@ -67,6 +68,10 @@ pub struct Negotiated {
     pub enhanced_refresh: bool,
     /// Whether messages of more than 4096 octets are taken (RFC 8654).
     pub extended_messages: bool,
+    /// What the peer offers about its restarts (RFC 4724).
+    pub restart: Option<PeerRestart>,
+    /// Whether the peer has Long-Lived Graceful Restart (RFC 9494), which is never offered to it.
+    pub long_lived: bool,
     /// What the peer says that it is to us (RFC 9234).
     pub peer_role: Option<Role>,
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stop at a surprise too")]
 
+mod graceful;
 #[path = "../support/namespace.rs"]
 mod namespace;
 mod options;
@@ -54,6 +55,27 @@ impl Bench {
         transport: Transport,
         options: SessionOptions,
     ) -> Self {
+        let bench = Self::waiting(router, asn, mode, transport, options);
+        bench.speaker.begin();
+        bench
+    }
+
+    /// One that is told something before its sessions come up.
+    fn prepared(router: &Router, options: SessionOptions, prepare: impl FnOnce(&Self)) -> Self {
+        let mode = ConnectMode::Active;
+        let bench = Self::waiting(router, AS, mode, Transport::default(), options);
+        prepare(&bench);
+        bench.speaker.begin();
+        bench
+    }
+
+    fn waiting(
+        router: &Router,
+        asn: u32,
+        mode: ConnectMode,
+        transport: Transport,
+        options: SessionOptions,
+    ) -> Self {
         let runtime = Runtime::new().unwrap();
         let config = SpeakerConfig {
             asn,
@@ -77,7 +99,7 @@ impl Bench {
             gate: gate_policy(),
             seed: 1,
         };
-        let (speaker, events) = runtime.block_on(async { Speaker::start(config) }).unwrap();
+        let (speaker, events) = runtime.block_on(async { Speaker::prepare(config) }).unwrap();
         Self { runtime, speaker, events }
     }
 
@@ -178,7 +200,7 @@ fn shows_blackholes_and_rules_until_they_are_withdrawn() {
         let shown = router.wait_for_routes("all routes", has_all);
         for prefix in ["203.0.113.7/32", "2001:db8:1::7/128"] {
             let entry = entry(&shown, prefix);
-            let community = "BGP.community: (65535,666)";
+            let community = "BGP.community: (65535,7) (65535,666)";
             assert!(entry.contains(community) && entry.contains("(65535,65281)"), "{entry}");
             assert!(entry.contains("unreachable"), "{entry}");
         }
@@ -322,7 +344,8 @@ fn says_what_it_knows_of_a_peer() {
     assert_eq!(negotiated.router_id, ROUTER_ID);
     assert_eq!(negotiated.families, Family::ALL.into());
     assert_eq!(negotiated.hold_time, Duration::from_secs(9));
-    assert_eq!(bench.speaker.routes(PEER).unwrap(), [routes()[0].clone()]);
+    let nlris: Vec<_> = bench.speaker.routes(PEER).unwrap().into_iter().map(|r| r.nlri).collect();
+    assert_eq!(nlris, [routes()[0].nlri.clone()]);
     let unknown = bench.speaker.announce("nobody", CommandId(2), routes()[0].clone());
     assert_eq!(unknown.unwrap_err().name, "nobody");
     // An address that is not ours never leaves.

@@ -44,12 +44,30 @@ impl Bench {
 
     /// A session that waits for an OPEN.
     pub(crate) fn with(config: SessionConfig) -> Self {
+        Self::prepared(config, |_| {})
+    }
+
+    /// The same, after something was done to the session before its start.
+    pub(crate) fn prepared(config: SessionConfig, prepare: impl FnOnce(&mut Session)) -> Self {
         let now = Timestamp::from_nanos(1_000_000_000);
         let mut session = Session::new(now, config, gate());
+        prepare(&mut session);
         session.handle_start(now);
-        let admission = session.handle_connected(now, Direction::Incoming, address(0));
+        let mut bench = Self { now, session };
+        bench.connect();
+        bench
+    }
+
+    fn connect(&mut self) {
+        let admission = self.session.handle_connected(self.now, Direction::Incoming, address(0));
         assert_eq!(admission, Admission::Admitted);
-        Self { now, session }
+    }
+
+    /// The connection breaks, and the peer connects again.
+    pub(crate) fn reconnect(&mut self) {
+        self.session.handle_closed(self.now, Direction::Incoming, "broken".to_owned());
+        while self.session.poll_action().is_some() {}
+        self.connect();
     }
 
     pub(crate) fn give(&mut self, bytes: &[u8]) {

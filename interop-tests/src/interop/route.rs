@@ -64,7 +64,7 @@ impl Held {
         }
     }
 
-    /// What `route` means.
+    /// What a peer should hold of `route`. The speaker adds NO_LLGR (RFC 9494 §4.2).
     #[must_use]
     pub fn of(route: &Route) -> Self {
         let (kind, matches) = match &route.nlri {
@@ -81,11 +81,15 @@ impl Held {
             TrafficFilteringAction::RateLimitBytes(rate) => Some(*rate),
             _ => None,
         });
+        let mut communities = route.communities.clone();
+        if kind == Kind::Rtbh {
+            communities.insert(Community::NO_LLGR);
+        }
         Self {
             kind,
             matches,
             next_hop: route.next_hop,
-            communities: route.communities.clone(),
+            communities,
             large_communities: route.large_communities.clone(),
             rate,
         }
@@ -172,7 +176,7 @@ mod tests {
         for (text, meaning) in [
             (
                 "rtbh 203.0.113.7/32 next-hop 192.0.2.1 community 65535:666 large-community 1:2:3",
-                "RTBH destination 203.0.113.7/32 next-hop 192.0.2.1 65535:666 1:2:3",
+                "RTBH destination 203.0.113.7/32 next-hop 192.0.2.1 65535:7 65535:666 1:2:3",
             ),
             (
                 "flow 2001:db8:1::7/128 source-port 123 protocol 17 rate 0",

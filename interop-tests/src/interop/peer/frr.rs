@@ -162,11 +162,11 @@ fn read(net: &str, path: &Value) -> Held {
         let all = path[name]["list"].as_array().into_iter().flatten();
         all.filter_map(|one| one.as_str().map(ToOwned::to_owned)).collect()
     };
-    // FRR spells the well-known ones `blackhole` and `noExport` here.
+    // FRR spells the well-known ones `blackhole`, `noExport` and `noLlgr` here.
     let communities = words("community");
     held.communities = communities
         .iter()
-        .filter_map(|one| one.replace("noExport", "no-export").parse().ok())
+        .filter_map(|one| one.replace("noExport", "no-export").replace("noLlgr", "no-llgr").parse().ok())
         .collect();
     held.large_communities =
         words("largeCommunity").iter().filter_map(|one| one.parse().ok()).collect();

@@ -150,7 +150,7 @@ fn read(kind: Kind, net: &str, path: &Value) -> Held {
         let address = || attribute["nexthop"].as_str().and_then(|text| text.parse().ok());
         match attribute["type"].as_u64() {
             Some(3 | 14) if kind == Kind::Rtbh => held.next_hop = address(),
-            Some(8) => {
+            Some(8) if kind == Kind::Rtbh => {
                 let all = attribute["communities"].as_array().into_iter().flatten();
                 held.communities = all.filter_map(number).map(Community).collect();
             }
