@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tidegate_bgpd::SessionParameters;
 use tidegate_bgpd::egress::Gate;
 use tidegate_bgpd::rib::{AdjRibOut, Answer};
+use tidegate_bgpd::session::as_announced;
 use tidegate_model::{BackendId, Command, CommandKind, Outcome, OutcomeKind};
 use tidegate_policy::Policy;
 
@@ -56,7 +57,9 @@ impl OfflineBackends {
             return vec![without_session(command)];
         };
         match command.kind {
-            CommandKind::Announce { route, .. } => peer.rib.announce(command.id, route),
+            CommandKind::Announce { route, .. } => {
+                peer.rib.announce(command.id, as_announced(route));
+            }
             CommandKind::Withdraw(nlri) => peer.rib.withdraw(command.id, &nlri),
         }
         let backend = command.backend;

@@ -98,5 +98,6 @@ pub fn expected_session(policy: &Policy, peer: &Peer) -> SessionParameters {
         local_address: peer.local_address.unwrap_or(IpAddr::V4(policy.speaker.router_id)),
         four_octet_as: true,
         families: families(peer),
+        role: None,
     }
 }

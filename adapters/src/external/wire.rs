@@ -26,6 +26,7 @@ pub(crate) fn parameters() -> SessionParameters {
         local_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         four_octet_as: true,
         families: Family::ALL.into(),
+        role: None,
     }
 }
 

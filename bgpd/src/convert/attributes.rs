@@ -6,6 +6,7 @@ use rustbgpd_wire as wire;
 use tidegate_model::{Nlri, Route, TrafficFilteringAction};
 
 use super::{EncodeError, LOCAL_PREFERENCE};
+use crate::family::Family;
 use crate::parameters::SessionParameters;
 
 /// Everything but MP_REACH_NLRI, in the order of their type codes.
@@ -38,6 +39,9 @@ pub(super) fn of_route(
             wire::LargeCommunity::new(community.global, community.local1, community.local2)
         });
         attributes.push(Attribute::LargeCommunities(large.collect()));
+    }
+    if let Some(asn) = parameters.only_to_customer(Family::of(&route.nlri)) {
+        attributes.push(Attribute::OnlyToCustomer(asn));
     }
     Ok(attributes)
 }

@@ -7,6 +7,7 @@ use tidegate_model::{
 };
 
 use super::*;
+use crate::session::Role;
 
 fn parameters(local_as: u32, peer_as: u32, four_octet_as: bool) -> SessionParameters {
     SessionParameters {
@@ -15,6 +16,7 @@ fn parameters(local_as: u32, peer_as: u32, four_octet_as: bool) -> SessionParame
         local_address: "10.99.0.1".parse().unwrap(),
         four_octet_as,
         families: BTreeSet::from(Family::ALL),
+        role: None,
     }
 }
 
@@ -105,6 +107,12 @@ fn announcements_have_these_octets() {
             internal.clone(),
             marked,
             "004b02 0000 002f 40010100 400200 400304c0000201 40050400000064 c00808ffff029affffff01 c0200c0000fdf20000029a00000001 20cb007107",
+        ),
+        (
+            "to a customer: OTC with our AS (RFC 9234 §5)",
+            SessionParameters { role: Some(Role::Provider), ..parameters(65000, 65001, true) },
+            blackhole("203.0.113.7", "192.0.2.1"),
+            "004202 0000 0026 40010100 400206 0201 0000fde8 400304c0000201 c00808ffff029affffff01 c023040000fde8 20cb007107",
         ),
         (
             "IPv6 blackhole: MP_REACH_NLRI first",

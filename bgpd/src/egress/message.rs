@@ -123,6 +123,7 @@ const EXTENDED_COMMUNITIES: u8 = 16;
 const AS4_PATH: u8 = 17;
 const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
 const LARGE_COMMUNITIES: u8 = 32;
+const ONLY_TO_CUSTOMER: u8 = 35;
 
 impl Attributes {
     fn read(&mut self, mut reader: Reader<'_>) -> Result<(), Refusal> {
@@ -141,7 +142,8 @@ impl Attributes {
                 | EXTENDED_COMMUNITIES
                 | AS4_PATH
                 | IPV6_EXTENDED_COMMUNITIES
-                | LARGE_COMMUNITIES => 0xc0,
+                | LARGE_COMMUNITIES
+                | ONLY_TO_CUSTOMER => 0xc0,
                 other => return Err(not_understood(format!("attribute {other}"))),
             };
             if flags & !0x10 != expected {
@@ -171,6 +173,9 @@ impl Attributes {
             }
             LOCAL_PREF => {
                 value.u32("LOCAL_PREF")?;
+            }
+            ONLY_TO_CUSTOMER => {
+                value.array::<4>("the AS number of Only to Customer")?;
             }
             MP_REACH_NLRI => return self.mp_reach(value),
             MP_UNREACH_NLRI => return self.mp_unreach(value),

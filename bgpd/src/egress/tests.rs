@@ -163,6 +163,12 @@ fn unicast_rules() {
             with(&[ORIGIN, PATH, NEXT_HOP, "c00808ffff029affffff02"]),
             "passes",
         ),
+        ("OTC", with(&[ORIGIN, PATH, NEXT_HOP, BLACKHOLE, "c023040000fde8"]), "passes"),
+        (
+            "OTC of 5 octets",
+            with(&[ORIGIN, PATH, NEXT_HOP, BLACKHOLE, "c023050000fde800"]),
+            "not-understood",
+        ),
         ("no next hop", with(&[ORIGIN, PATH, BLACKHOLE]), "next-hop"),
         ("loopback", with(&[ORIGIN, PATH, "4003047f000002", BLACKHOLE]), "next-hop"),
         ("0.0.0.0", with(&[ORIGIN, PATH, "40030400000000", BLACKHOLE]), "next-hop"),

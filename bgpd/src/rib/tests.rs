@@ -16,6 +16,7 @@ fn parameters() -> SessionParameters {
         local_address: "10.99.0.1".parse().unwrap(),
         four_octet_as: true,
         families: BTreeSet::from(Family::ALL),
+        role: None,
     }
 }
 

@@ -6,12 +6,19 @@ use super::quarantine::Suspect;
 use super::{Direction, Phase, Session, SessionEvent};
 use crate::rib::{Answer, SentKind};
 
+/// `route` as a session sends it: with NO_LLGR (RFC 9494 §4.2), so that no peer keeps it for long
+/// when the session is gone.
+#[must_use]
+pub fn as_announced(mut route: Route) -> Route {
+    route.communities.insert(Community::NO_LLGR);
+    route
+}
+
 impl Session {
-    /// Wants `route` at the peer, with NO_LLGR added to its communities: no peer may keep it when
-    /// the session is gone (RFC 9494 §4.2). The command is answered by [`SessionEvent::Answer`], unless a
+    /// Wants `route` at the peer, see [`as_announced`]. The command is answered by [`SessionEvent::Answer`], unless a
     /// later one for the same NLRI overtakes it.
-    pub fn handle_announce(&mut self, command: CommandId, mut route: Route) {
-        route.communities.insert(Community::NO_LLGR);
+    pub fn handle_announce(&mut self, command: CommandId, route: Route) {
+        let route = as_announced(route);
         let nlri = route.nlri.clone();
         self.forget_in_flight(&nlri);
         match self.phase {

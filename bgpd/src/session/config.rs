@@ -48,6 +48,11 @@ pub struct SessionConfig {
 }
 
 impl SessionConfig {
+    /// What we are to the peer, on an eBGP session.
+    pub(super) fn role(&self) -> Option<Role> {
+        self.options.role.filter(|_| self.local_as != self.peer_as)
+    }
+
     pub(super) fn identity(&self) -> Identity {
         Identity { router_id: self.router_id, asn: self.local_as }
     }
@@ -60,8 +65,8 @@ impl SessionConfig {
         let options = &self.options;
         let required = options.required_families.iter();
         config.required_families = required.map(|family| codec_family(*family)).collect();
-        if self.local_as != self.peer_as {
-            config.local_role = options.role.and_then(Role::codec);
+        if let Some(role) = self.role() {
+            config.local_role = role.codec();
             config.strict_role = options.strict_role;
         }
         config.families = self.families.iter().map(|family| codec_family(*family)).collect();

@@ -90,6 +90,7 @@ use refresh::Refresh;
 use retry::ConnectRetry;
 
 pub use collision::Direction;
+pub use commands::as_announced;
 pub use config::{ConnectMode, SessionConfig};
 pub use delivery::{Delivery, MOST_UNCONFIRMED};
 pub use events::{Action, Admission, SessionEvent};

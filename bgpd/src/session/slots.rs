@@ -216,6 +216,7 @@ impl Session {
             local_address: slot.connection.local_address,
             four_octet_as: negotiated.four_octet_as,
             families: negotiated.families.clone(),
+            role: self.config.role(),
         };
         let refresh = Refresh::new(negotiated.enhanced_refresh);
         let gate = self.gate.guarding(parameters.local_address);

@@ -13,7 +13,7 @@ use crate::bench::{
     ATTRIBUTES, Bench, KEEPALIVE, NLRI, OPEN, Reaction, UPDATE, capabilities, message, open,
     open_with, update,
 };
-use crate::support::blackhole;
+use crate::support::{blackhole, ntp_filter};
 use crate::world;
 
 const PEER_AS: u16 = 65001;
@@ -84,6 +84,43 @@ fn roles_must_fit() {
     }
     let options = SessionOptions { role: Some(Customer), ..SessionOptions::default() };
     assert_eq!(negotiated(&up(options, &[9, 1, 0])).peer_role, Some(Provider));
+}
+
+/// RFC 9234 §5: what goes to a customer, a peer or a client of our route server may not be passed
+/// up, and says so. Unicast only, and only where there is a role.
+#[test]
+fn routes_that_go_down_say_so() {
+    use Role::{Customer, Peer, Provider, RouteServer, RouteServerClient};
+    const OTC: [u8; 7] = [0xc0, 35, 4, 0, 0, 0xfd, 0xf2];
+    for (role, theirs, expected) in [
+        (Some(Provider), &[9, 1, 3][..], true),
+        (Some(RouteServer), &[9, 1, 2], true),
+        (Some(Peer), &[9, 1, 4], true),
+        // Our role holds, whatever the peer says nothing about.
+        (Some(Provider), &[], true),
+        (Some(Customer), &[9, 1, 0], false),
+        (Some(RouteServerClient), &[9, 1, 1], false),
+        (None, &[9, 1, 3], false),
+    ] {
+        let options = SessionOptions { role, ..SessionOptions::default() };
+        let mut bench = up(options, &[theirs, &[1, 4, 0, 1, 0, 133]].concat());
+        bench.session.handle_announce(CommandId(1), blackhole("203.0.113.7"));
+        let sent = bench.drain().remove(0);
+        let found = sent.windows(OTC.len()).any(|window| window == OTC);
+        assert_eq!(found, expected, "{role:?}: {sent:02x?}");
+        bench.session.handle_announce(CommandId(2), ntp_filter("203.0.113.8"));
+        let sent = bench.drain().remove(0);
+        assert!(!sent.windows(2).any(|window| window == [0xc0, 35]), "{role:?}: {sent:02x?}");
+    }
+    // Within our AS there are no roles.
+    let options = SessionOptions { role: Some(Provider), ..SessionOptions::default() };
+    let mut bench = Bench::with(SessionConfig { peer_as: 65010, ..config(options) });
+    bench.give(&open(65010, &capabilities(65010)));
+    bench.give(&message(KEEPALIVE, &[]));
+    bench.drain();
+    bench.session.handle_announce(CommandId(1), blackhole("203.0.113.7"));
+    let sent = bench.drain().remove(0);
+    assert!(!sent.windows(2).any(|window| window == [0xc0, 35]), "{sent:02x?}");
 }
 
 #[test]

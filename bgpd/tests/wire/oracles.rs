@@ -355,6 +355,7 @@ fn end_of_rib_is_known_for_one() {
         local_address: "10.99.0.1".parse().unwrap(),
         four_octet_as: true,
         families: Family::ALL.into(),
+        role: None,
     };
     for family in [Family::Ipv4Unicast, Family::Ipv6Unicast] {
         let message = tidegate_bgpd::convert::encode_end_of_rib(family);

@@ -107,6 +107,7 @@ impl World {
                 local_address: "10.99.0.1".parse().unwrap(),
                 four_octet_as: true,
                 families: BTreeSet::from([Family::Ipv4Unicast, Family::Ipv4FlowSpec]),
+                role: None,
             },
             up: false,
             peer: BTreeMap::new(),

@@ -156,6 +156,7 @@ proptest! {
             local_address: "10.99.0.1".parse().unwrap(),
             four_octet_as: true,
             families: Family::ALL.into(),
+            role: None,
         };
         if let Ok(packed) = encode_announce(&parameters, &[&route]) {
             let mut message = packed.message;

@@ -23,6 +23,7 @@ pub(crate) fn parameters() -> impl Strategy<Value = SessionParameters> {
             local_address: IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1)),
             four_octet_as,
             families: BTreeSet::from(Family::ALL),
+            role: None,
         }
     })
 }

@@ -225,6 +225,7 @@ fn with_extended_community(community: &[u8]) -> DecodedUpdate {
         local_address: "10.99.0.1".parse().unwrap(),
         four_octet_as: true,
         families: Family::ALL.into(),
+        role: None,
     };
     let components = vec![FlowSpecComponent::IpProtocol(NumericMatch::equal(17))];
     let route = Route {
