@@ -144,6 +144,7 @@ fn assign_fragments(found: &mut Vec<Candidate>, sample: &Sample) {
             candidate.vector,
             AttackVector::UdpFlood
                 | AttackVector::DnsQueryFlood
+                | AttackVector::DnsWaterTorture
                 | AttackVector::QuicFlood
                 | AttackVector::Amplification(_)
         )

@@ -61,10 +61,10 @@ impl Kind {
 
     /// Most unused credit. Resets, ICMP errors and fragments are answered to a small part of what
     /// is sent; without a low cap a busy server's credit would hide a flood of them for seconds.
-    const fn cap(self) -> u32 {
+    const fn cap(self) -> u16 {
         match self {
             Self::Reset | Self::IcmpError | Self::Fragment => 2_000,
-            _ => 100_000,
+            _ => u16::MAX,
         }
     }
 
@@ -75,16 +75,16 @@ impl Kind {
 }
 
 /// SYN-ACKs for one SYN: servers repeat them until they are acknowledged, Linux five times.
-const SYN_ACKS_PER_SYN: u32 = 6;
+const SYN_ACKS_PER_SYN: u16 = 6;
 /// Segments for one segment sent. Receivers with offloading acknowledge 64 KiB at once, 45 full
 /// segments; a request without acknowledgements calls for ten (RFC 6928).
-const SEGMENTS_PER_SEGMENT: u32 = 45;
+const SEGMENTS_PER_SEGMENT: u16 = 45;
 /// Datagrams for one datagram sent to a service: QUIC acknowledges every tenth or less.
-const DATAGRAMS_PER_DATAGRAM: u32 = 32;
+const DATAGRAMS_PER_DATAGRAM: u16 = 32;
 /// Later fragments for one request: a 4096-byte answer has two, a 64 KiB one 44.
-const FRAGMENTS_PER_REQUEST: u32 = 4;
+const FRAGMENTS_PER_REQUEST: u16 = 4;
 /// Tunnel packets for one tunnel packet.
-const TUNNEL_PACKETS_PER_PACKET: u32 = 32;
+const TUNNEL_PACKETS_PER_PACKET: u16 = 32;
 
 /// Ports that clients are expected to talk to and not from: the system ports (RFC 6335 §6) and the
 /// usual alternatives for the web.
@@ -116,7 +116,7 @@ fn icmp_role(upper: Upper<'_>) -> IcmpRole {
 
 /// Unused credit of one host.
 #[derive(Clone, Debug)]
-pub(crate) struct Credits([u32; KINDS]);
+pub(crate) struct Credits([u16; KINDS]);
 
 impl Default for Credits {
     fn default() -> Self {
@@ -180,7 +180,7 @@ impl Credits {
             if answers {
                 return false;
             }
-            self.add(Kind::Reflected(row.reflector), u32::from(row.answers_per_request));
+            self.add(Kind::Reflected(row.reflector), row.answers_per_request);
         } else if is_service(ports.destination) && !is_service(ports.source) {
             self.add(Kind::UdpService, DATAGRAMS_PER_DATAGRAM);
         } else {
@@ -190,7 +190,7 @@ impl Credits {
         true
     }
 
-    fn add(&mut self, kind: Kind, amount: u32) {
+    fn add(&mut self, kind: Kind, amount: u16) {
         if let Some(credit) = self.0.get_mut(kind.index()) {
             *credit = credit.saturating_add(amount).min(kind.cap());
         }

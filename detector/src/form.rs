@@ -1,6 +1,7 @@
 //! Datagrams that show by their form what they are, whatever port they come from.
 
 use crate::packet::Ports;
+use crate::reflector::dtls_answer;
 
 /// A form of a UDP payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,9 @@ pub enum Form {
     DnsQuery,
     /// A QUIC long header of a published version to port 443 (RFC 9000 §17.2, RFC 9369 §3).
     QuicRequest,
+    /// A server's part of a DTLS handshake from port 443, where QUIC is at home as well
+    /// (RFC 6347 §4.2).
+    DtlsAnswer,
     /// The first block of a file: a TFTP server answers from a port of its choice (RFC 1350 §4),
     /// and repeats the block as nobody acknowledges it.
     TftpBlock,
@@ -16,7 +20,8 @@ pub enum Form {
 
 impl Form {
     /// Every form.
-    pub const ALL: [Self; 3] = [Self::DnsQuery, Self::QuicRequest, Self::TftpBlock];
+    pub const ALL: [Self; 4] =
+        [Self::DnsQuery, Self::QuicRequest, Self::DtlsAnswer, Self::TftpBlock];
 
     /// The form of `payload`, if it has one of these.
     #[inline]
@@ -29,10 +34,21 @@ impl Form {
             (443, [first, version @ ..]) if first & 0xc0 == 0xc0 => {
                 is_published(version).then_some(Self::QuicRequest)
             }
+            (_, [22, 0xfe, ..]) if ports.source == 443 => {
+                (dtls_answer(payload) == Some(true)).then_some(Self::DtlsAnswer)
+            }
             (_, [0, 3, 0, 1, ..]) => Some(Self::TftpBlock),
             _ => None,
         }
     }
+}
+
+/// The first label of the name that a DNS query asks for (RFC 1035 §4.1.2); `None` if it was cut
+/// off.
+#[inline]
+pub(crate) fn first_label(payload: &[u8]) -> Option<&[u8]> {
+    let (&length, rest) = payload.get(12..)?.split_first()?;
+    rest.get(..usize::from(length))
 }
 
 /// Versions 1 and 2, drafts of the IETF, and versions of Google's.
@@ -69,6 +85,21 @@ mod tests {
         ] {
             let ports = Ports { source: 1024, destination };
             assert_eq!(Form::of(ports, payload), expected, "{destination} {payload:?}");
+        }
+        let mut hello = [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 48, 3];
+        let ports = Ports { source: 443, destination: 40_000 };
+        assert_eq!(Form::of(ports, &hello), Some(Form::DtlsAnswer));
+        assert_eq!(Form::of(Ports { source: 442, ..ports }, &hello), None);
+        hello[13] = 1;
+        assert_eq!(Form::of(ports, &hello), None);
+    }
+
+    #[test]
+    fn the_first_label_is_read_if_it_is_there() {
+        let query = [7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 3, b'w', b'x', b'y', 0];
+        assert_eq!(first_label(&query), Some(&b"wxy"[..]));
+        for cut in 0..16 {
+            assert_eq!(first_label(&query[..cut]), None, "{cut}");
         }
     }
 }

@@ -96,8 +96,13 @@ fn datagrams(traffic: &ClassTraffic) -> AttackVector {
         let count = traffic.forms.get(form as usize).copied().unwrap_or(0);
         part(count, traffic.with_ports)
     };
-    if share(Form::TftpBlock) >= MOST && traffic.sources.estimate() >= SEVERAL_SOURCES {
+    let several = traffic.sources.estimate() >= SEVERAL_SOURCES;
+    if several && share(Form::TftpBlock) >= MOST {
         AttackVector::Amplification(Reflector::Tftp)
+    } else if several && share(Form::DtlsAnswer) >= MOST {
+        AttackVector::Amplification(Reflector::Dtls)
+    } else if share(Form::DnsQuery) >= MOST && asks_for_ever_new_names(traffic) {
+        AttackVector::DnsWaterTorture
     } else if share(Form::DnsQuery) >= MOST {
         AttackVector::DnsQueryFlood
     } else if share(Form::QuicRequest) >= 0.5 {
@@ -105,6 +110,12 @@ fn datagrams(traffic: &ClassTraffic) -> AttackVector {
     } else {
         AttackVector::UdpFlood
     }
+}
+
+/// Honest resolvers ask for names again and again, tools for the same one; here the first labels
+/// are drawn by lot (Luo et al., "Large scale DNS water torture", 2018).
+fn asks_for_ever_new_names(traffic: &ClassTraffic) -> bool {
+    traffic.labels.as_ref().and_then(|labels| labels.share_new()).is_some_and(|new| new >= 0.5)
 }
 
 /// Whether UDP from a reflector's port is its amplified answers.

@@ -47,7 +47,7 @@ pub use detector::Detector;
 pub use form::Form;
 pub use meter::Meter;
 pub use packet::LinkType;
-pub use sketch::{Frequent, LengthBands, SourceSketch};
+pub use sketch::{Frequent, LengthBands, SourceSketch, Variety};
 pub use summary::{ClassTraffic, Count, MetricCounts, TargetTraffic, TrafficSummary};
 
 /// Length of a tick: how often the meter is read and traffic is judged.

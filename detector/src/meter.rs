@@ -23,6 +23,7 @@ use crate::class::TrafficClass;
 use crate::config::Config;
 use crate::credit::{AskedPeers, Credits};
 use crate::packet::{LinkType, Packet, Tunnels, Unreadable, Upper, parse, parse_inner};
+use crate::sketch::address_hash;
 use crate::space::{GroupIndex, Space};
 use crate::summary::{ClassTraffic, Count, MetricCounts, TargetTraffic, TrafficSummary};
 
@@ -210,8 +211,7 @@ impl Meter {
             }
             self.detailed += 1;
         }
-        let source_hash = address_hash(&self.hasher, packet.source);
-        slot.class_mut(class).add_packet(packet, bytes, source_hash);
+        slot.class_mut(class).add_packet(packet, bytes, &self.hasher);
     }
 
     /// The place of `address` in the table, made free if need be.
@@ -310,14 +310,6 @@ const fn anyone(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    }
-}
-
-#[inline]
-fn address_hash(hasher: &FixedState, address: IpAddr) -> u64 {
-    match address {
-        IpAddr::V4(address) => hasher.hash_one(u32::from(address)),
-        IpAddr::V6(address) => hasher.hash_one(u128::from(address)),
     }
 }
 

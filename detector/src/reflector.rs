@@ -66,6 +66,13 @@ fn ike_answer(payload: &[u8]) -> Option<bool> {
     message.get(8..16).map(|cookie| cookie.iter().any(|&octet| octet != 0))
 }
 
+/// Handshake record of version 1.0 or 1.2 with what only a server sends (RFC 6347 §4.1, §4.2.2).
+pub(crate) fn dtls_answer(payload: &[u8]) -> Option<bool> {
+    let record = matches!(payload.first_chunk::<3>()?, [22, 0xfe, 0xff | 0xfd]);
+    // Thirteen octets of record header before the handshake type: ServerHello, HelloVerifyRequest.
+    octet(payload, 13, |kind| matches!(kind, 2 | 3)).map(|server| server && record)
+}
+
 fn memcached_answer(payload: &[u8]) -> Option<bool> {
     // Frame header: request id, sequence, total of datagrams, reserved zero.
     let [_, _, _, _, t0, t1, r0, r1] = *payload.first_chunk::<8>()?;
@@ -147,6 +154,39 @@ pub(crate) const ROWS: &[Row] = rows! {
         "Adamsky et al., WOOT 2015, P2P file-sharing in hell";
     Ike [4500, 500] 80, 8, ike_answer,
         "RFC 7296 §3.1, RFC 3948 §2.2; CERT/CC VU#418072: main-mode and SA_INIT answers repeated";
+    Echo [7] 64, 2, anything, "RFC 862: whatever was sent; CERT CA-1996-01, endless between two servers";
+    Quake [27960] 100, 16, |payload| begins(payload, &[0xff; 4]),
+        "Quake III network protocol: out-of-band header 0xffffffff; TA14-017A, factor 63.9";
+    MsSql [1434] 100, 4, |payload| octet(payload, 0, |kind| kind == 5),
+        "MC-SQLR §2.2.5: SVR_RESP; Akamai 2015, factor 25; a request is one to seventeen octets";
+    Rdp [3389] 500, 16, |payload| octet(payload, 7, |flags| flags & 5 == 5),
+        "MS-RDPEUDP §2.2.2.1: SYN and ACK; NETSCOUT ASERT 2021: answers of 1260 octets, factor 86";
+    Slp [427] 100, 16, |payload| {
+        let [version, function] = *payload.first_chunk::<2>()?;
+        Some(version == 2 && matches!(function, 2 | 7 | 10))
+    }, "RFC 2608 §8: version 2, replies; CVE-2023-29552, factor up to 2200";
+    Xdmcp [177] 50, 4, |payload| {
+        let [_, version, _, operation] = *payload.first_chunk::<4>()?;
+        Some(version == 1 && matches!(operation, 5 | 6))
+    }, "X Display Manager Control Protocol §4: Willing, Unwilling; NETSCOUT ASERT 2021";
+    Sentinel [5093] 200, 8, anything,
+        "Akamai 2015, Sentinel licence manager: answers up to 1400 octets, factor 42.9";
+    VxWorks [17185] 100, 2, |payload| begins(payload.get(4..)?, &[0, 0, 0, 1]),
+        "RFC 5531 §9: message type REPLY; VU#362332: WDB agent, target information";
+    Plex [32414, 32410, 32412, 32413] 150, 64, |payload| begins(payload, b"HTTP/1."),
+        "NETSCOUT ASERT 2021, PMSSDP: answers of 52 to 281 octets, factor 4.7";
+    BacNet [47808] 80, 16, |payload| octet(payload, 0, |kind| kind == 0x81),
+        "ASHRAE 135 Annex J: BVLC type 0x81; Gasser et al. 2017, factors up to 120";
+    Sadp [37020] 200, 64, |payload| octet(payload, 0, |first| first == b'<'),
+        "Hikvision Search Active Devices Protocol: an XML answer for an XML probe";
+    Mitel [10074] 80, 64, anything,
+        "CVE-2022-26143: TP-240 driver, up to 4.3 thousand million answers for one command";
+    Sip [5060] 300, 8, |payload| begins(payload, b"SIP/2."),
+        "RFC 3261 §7.2: status line; answers repeat the request's headers (§8.2.6)";
+    Kad [4672] 60, 16, |payload| octet(payload, 0, |first| matches!(first, 0xe4 | 0xe5)),
+        "Rossow 2014: Kad, factor 16.3; eMule opcodes.h: 0xe4 plain, 0xe5 packed";
+    Dtls [4433] 70, 8, dtls_answer,
+        "RFC 6347 §4.2.1, §4.2.2: HelloVerifyRequest or ServerHello; NETSCOUT ASERT 2021, factor 37";
 };
 
 const NO_REFLECTOR: u8 = u8::MAX;
@@ -225,6 +265,16 @@ mod tests {
             (Reflector::Memcached, &[0, 1, 0, 0, 0, 1, 0], None),
             (Reflector::Portmap, &[9, 9, 9, 9, 0, 0, 0, 1], Some(true)),
             (Reflector::Portmap, &[9, 9], None),
+            (Reflector::Rdp, &[0, 0, 0, 0, 0, 64, 0, 5, 0], Some(true)),
+            (Reflector::Rdp, &[0xff, 0xff, 0xff, 0xff, 0, 64, 0, 1, 0], Some(false)),
+            (Reflector::Slp, &[2, 2, 0, 0], Some(true)),
+            (Reflector::Slp, &[2, 1, 0, 0], Some(false)),
+            (Reflector::Xdmcp, &[0, 1, 0, 5], Some(true)),
+            (Reflector::Xdmcp, &[0, 1, 0, 2], Some(false)),
+            (Reflector::Sip, b"SIP/2.0 200 OK", Some(true)),
+            (Reflector::Sip, b"INVITE sip:a@b SIP/2.0", Some(false)),
+            (Reflector::MsSql, &[5, 0, 9], Some(true)),
+            (Reflector::MsSql, &[3], Some(false)),
         ] {
             assert_eq!((of(reflector).unwrap().is_answer)(payload), expected, "{reflector:?}");
         }

@@ -3,6 +3,20 @@
 //! Every sketch has a fixed size, merges with its like, and errs to the safe side: ports and
 //! flags are never claimed to cover more packets than they do.
 
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+
+use foldhash::quality::FixedState;
+
+/// The hash under which an address is counted.
+#[inline]
+pub(crate) fn address_hash(hasher: &FixedState, address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => hasher.hash_one(u32::from(address)),
+        IpAddr::V6(address) => hasher.hash_one(u128::from(address)),
+    }
+}
+
 /// Registers of a [`SourceSketch`]: standard error `1.04 / sqrt(256)`, 6.5 %.
 const REGISTERS: usize = 256;
 
@@ -54,6 +68,52 @@ impl SourceSketch {
         let estimate =
             if raw <= 2.5 * count && empty > 0 { count * (count / empty as f64).ln() } else { raw };
         estimate.round() as u64
+    }
+}
+
+/// Values from which on it can be said how many of them are new.
+const ENOUGH_VALUES: u64 = 64;
+/// Values after which the count of distinct ones begins anew.
+const MAX_VALUES: u64 = 4096;
+
+/// How many of the values are ones that were not seen before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Variety {
+    distinct: SourceSketch,
+    values: u64,
+    /// What was true before the count began anew.
+    before: Option<f64>,
+}
+
+impl Variety {
+    /// Counts the value with this hash.
+    #[inline]
+    pub fn insert(&mut self, hash: u64) {
+        self.values += 1;
+        self.distinct.insert(hash);
+    }
+
+    /// Adds the values of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.values += other.values;
+        self.distinct.merge(&other.distinct);
+        self.before = self.before.or(other.before);
+    }
+
+    /// The part of the values that were new, `0.0..=1.0`, about; `None` while there are few.
+    #[must_use]
+    pub fn share_new(&self) -> Option<f64> {
+        let now = (self.values >= ENOUGH_VALUES)
+            .then(|| part(self.distinct.estimate(), self.values).min(1.0));
+        now.or(self.before)
+    }
+
+    /// Begins anew after many values: a set that is only large enough would look like new values
+    /// for ever if the distinct ones were kept and the values forgotten.
+    pub(crate) fn age(&mut self) {
+        if self.values >= MAX_VALUES {
+            *self = Self { before: self.share_new(), ..Self::default() };
+        }
     }
 }
 

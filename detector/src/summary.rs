@@ -1,15 +1,17 @@
 //! What the data plane tells the control plane each tick.
 
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use foldhash::quality::FixedState;
 use tidegate_model::{Metric, Timestamp};
 
 use crate::class::TrafficClass;
-use crate::form::Form;
+use crate::form::{Form, first_label};
 use crate::packet::{Fragment, Packet, Upper};
 use crate::reflector;
-use crate::sketch::{Frequent, LengthBands, SourceSketch};
+use crate::sketch::{Frequent, LengthBands, SourceSketch, Variety, address_hash};
 
 /// The traffic of one span of time, a tick of [`crate::TICK`] unless the driver lets it be longer.
 ///
@@ -222,6 +224,8 @@ pub struct ClassTraffic {
     pub length_sum: u64,
     /// Distinct sources.
     pub sources: SourceSketch,
+    /// The first labels of the names that DNS queries ask for; `None` without queries.
+    pub labels: Option<Box<Variety>>,
 }
 
 impl ClassTraffic {
@@ -245,18 +249,19 @@ impl ClassTraffic {
             lengths: LengthBands::default(),
             length_sum: 0,
             sources: SourceSketch::default(),
+            labels: None,
         }
     }
 
-    /// Counts `packet`, `bytes` long on the wire, from the source with `source_hash`.
+    /// Counts `packet`, `bytes` long on the wire.
     #[inline]
-    pub(crate) fn add_packet(&mut self, packet: &Packet<'_>, bytes: u64, source_hash: u64) {
+    pub(crate) fn add_packet(&mut self, packet: &Packet<'_>, bytes: u64, hasher: &FixedState) {
         self.count.add_packet(bytes);
         self.fragments += u64::from(packet.fragment != Fragment::Whole);
         self.protocols.insert(u16::from(packet.protocol));
         self.lengths.insert(packet.length);
         self.length_sum += u64::from(packet.length);
-        self.sources.insert(source_hash);
+        self.sources.insert(address_hash(hasher, packet.source));
         self.to_self += u64::from(packet.source == packet.destination);
         let ports = match packet.upper {
             Upper::Tcp { ports, flags } => {
@@ -276,6 +281,9 @@ impl ClassTraffic {
                     && let Some(count) = self.forms.get_mut(form as usize)
                 {
                     *count += 1;
+                    if let (Form::DnsQuery, Some(label)) = (form, first_label(payload)) {
+                        self.labels.get_or_insert_default().insert(hasher.hash_one(label));
+                    }
                 }
                 ports
             }
@@ -311,6 +319,9 @@ impl ClassTraffic {
         self.lengths.merge(&other.lengths);
         self.length_sum = self.length_sum.saturating_add(other.length_sum);
         self.sources.merge(&other.sources);
+        if let Some(theirs) = &other.labels {
+            self.labels.get_or_insert_default().merge(theirs);
+        }
     }
 
     /// Forgets half of the past; the sources are kept.
@@ -330,6 +341,9 @@ impl ClassTraffic {
         self.destination_ports.halve();
         self.lengths.halve();
         self.length_sum /= 2;
+        if let Some(labels) = &mut self.labels {
+            labels.age();
+        }
     }
 
     /// Mean IP packet length in bytes; zero of no packets.

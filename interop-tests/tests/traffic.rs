@@ -230,7 +230,9 @@ fn is_of(vector: AttackVector, packet: &Decoded) -> bool {
         AttackVector::LandFlood => packet.source == packet.destination,
         AttackVector::TcpFlood => flags.is_some_and(|flags| !flags.contains(['S', 'R'])),
         AttackVector::UdpFlood | AttackVector::Amplification(_) => packet.protocol == 17,
-        AttackVector::DnsQueryFlood => (packet.protocol, packet.ports.1) == (17, 53),
+        AttackVector::DnsQueryFlood | AttackVector::DnsWaterTorture => {
+            (packet.protocol, packet.ports.1) == (17, 53)
+        }
         AttackVector::QuicFlood => (packet.protocol, packet.ports.1) == (17, 443),
         AttackVector::IcmpFlood => matches!((packet.protocol, packet.ports.0), (1, 8) | (58, 128)),
         AttackVector::IcmpBackscatter => {
@@ -295,6 +297,21 @@ fn service_ports(reflector: Reflector) -> &'static [u16] {
         Reflector::SourceEngine => &[27_015, 27_016, 27_017, 27_018, 27_019, 27_020],
         Reflector::BitTorrent => &[6881],
         Reflector::Ike => &[500, 4500],
+        Reflector::Echo => &[7],
+        Reflector::Quake => &[27_960],
+        Reflector::MsSql => &[1434],
+        Reflector::Rdp => &[3389],
+        Reflector::Slp => &[427],
+        Reflector::Xdmcp => &[177],
+        Reflector::Sentinel => &[5093],
+        Reflector::VxWorks => &[17_185],
+        Reflector::Plex => &[32_414, 32_410],
+        Reflector::BacNet => &[47_808],
+        Reflector::Sadp => &[37_020],
+        Reflector::Mitel => &[10_074],
+        Reflector::Sip => &[5060],
+        Reflector::Kad => &[4672],
+        Reflector::Dtls => &[443],
     }
 }
 

@@ -66,6 +66,21 @@ reflectors! {
     SourceEngine "source-engine",
     BitTorrent "bittorrent",
     Ike "ike",
+    Echo "echo",
+    Quake "quake",
+    MsSql "mssql",
+    Rdp "rdp",
+    Slp "slp",
+    Xdmcp "xdmcp",
+    Sentinel "sentinel",
+    VxWorks "vxworks",
+    Plex "plex",
+    BacNet "bacnet",
+    Sadp "sadp",
+    Mitel "mitel",
+    Sip "sip",
+    Kad "kad",
+    Dtls "dtls",
 }
 
 macro_rules! vectors {
@@ -120,6 +135,8 @@ vectors! {
     TcpFlood "tcp-flood" "TCP segments of several kinds, or of any other.",
     UdpFlood "udp-flood" "UDP datagrams of no kind below.",
     DnsQueryFlood "dns-query-flood" "DNS queries, whatever they ask for.",
+    DnsWaterTorture "dns-water-torture"
+        "DNS queries for ever new names under the same ones, which no cache can answer.",
     QuicFlood "quic-flood" "QUIC connection requests.",
     IcmpFlood "icmp-flood" "ICMP or ICMPv6.",
     IcmpBackscatter "icmp-backscatter"

@@ -154,9 +154,10 @@ fn rules_of_vector(
         | AttackVector::MiddleboxReflection
         | AttackVector::TcpFlood => tcp_flood(signature),
         AttackVector::LandFlood => vec![land_flood(target, protocol, signature)],
-        AttackVector::UdpFlood | AttackVector::DnsQueryFlood | AttackVector::QuicFlood => {
-            port_flood(vec![protocol_is(UDP)], signature)
-        }
+        AttackVector::UdpFlood
+        | AttackVector::DnsQueryFlood
+        | AttackVector::DnsWaterTorture
+        | AttackVector::QuicFlood => port_flood(vec![protocol_is(UDP)], signature),
         AttackVector::Amplification(_) => amplification(signature),
         AttackVector::IcmpFlood | AttackVector::IcmpBackscatter => {
             vec![icmp_flood(protocol, signature)]
@@ -222,6 +223,7 @@ fn protocol_of(
         | AttackVector::TcpFlood => Some(TCP),
         AttackVector::UdpFlood
         | AttackVector::DnsQueryFlood
+        | AttackVector::DnsWaterTorture
         | AttackVector::QuicFlood
         | AttackVector::Amplification(_) => Some(UDP),
         AttackVector::IcmpFlood | AttackVector::IcmpBackscatter => Some(match family {

@@ -207,6 +207,38 @@ fn requests_that_are_told_by_their_form() {
 }
 
 #[test]
+fn water_torture_asks_for_ever_new_names() {
+    let query = |label: &str| {
+        let mut query =
+            vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, u8::try_from(label.len()).unwrap()];
+        query.extend(label.as_bytes());
+        query.extend(b"\x07example\x00\x00\x01\x00\x01");
+        query
+    };
+    for (names, vector) in [
+        (u64::MAX, AttackVector::DnsWaterTorture),
+        (1, AttackVector::DnsQueryFlood),
+        (900, AttackVector::DnsQueryFlood),
+    ] {
+        let mut lab = Lab::everything();
+        // Over seconds, too: what was new once is not new again.
+        lab.run(300, 50, |n| {
+            let name = (n % names).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            udp((source(n), port(n)), victim(53), &query(&format!("{name:x}")), 0)
+        });
+        assert_eq!(lab.latest().main_vector(), vector, "{names} names");
+    }
+}
+
+#[test]
+fn dtls_servers_answer_from_the_port_of_quic() {
+    let hello = [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 48, 3];
+    let mut lab = Lab::everything();
+    flood(&mut lab, |n| udp((source(n % 300), 443), victim(port(n)), &hello, 90));
+    lab.expect(VICTIM, AttackVector::Amplification(Reflector::Dtls));
+}
+
+#[test]
 fn errors_from_everywhere_are_backscatter_and_from_few_a_flood() {
     for (hosts, kind, vector) in [
         (300, 3, AttackVector::IcmpBackscatter),
@@ -346,6 +378,21 @@ fn answer_of(reflector: Reflector) -> (u16, &'static [u8], usize) {
         Reflector::Ike => {
             (4500, &[0, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9], 204)
         }
+        Reflector::Echo => (7, b"echo echo echo", 500),
+        Reflector::Quake => (27_960, b"\xff\xff\xff\xffstatusResponse\n", 800),
+        Reflector::MsSql => (1434, &[5, 0x58, 1], 350),
+        Reflector::Rdp => (3389, &[0, 0, 0, 1, 0, 64, 0, 5], 1232),
+        Reflector::Slp => (427, &[2, 2, 0, 1], 400),
+        Reflector::Xdmcp => (177, &[0, 1, 0, 5], 50),
+        Reflector::Sentinel => (5093, &[0x7a, 0], 1400),
+        Reflector::VxWorks => (17_185, &[1, 2, 3, 4, 0, 0, 0, 1], 200),
+        Reflector::Plex => (32_414, b"HTTP/1.0 200 OK\r\n", 260),
+        Reflector::BacNet => (47_808, &[0x81, 0x0a], 200),
+        Reflector::Sadp => (37_020, b"<?xml version=\"1.0\"", 700),
+        Reflector::Mitel => (10_074, b"call", 80),
+        Reflector::Sip => (5060, b"SIP/2.0 200 OK\r\n", 500),
+        Reflector::Kad => (4672, &[0xe4, 0x09], 500),
+        Reflector::Dtls => (4433, &[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 48, 3], 90),
     }
 }
 

@@ -7,13 +7,16 @@ use tidegate_model::AttackVector;
 use super::address::{Origins, Targets};
 use super::frame::{Fragment, FrameBuilder, Ip, MTU, Tcp, flag, protocol, put_ipv4_udp, put_udp};
 use super::random::Random;
-use super::reflect::{Answer, answer, dns_query};
+use super::reflect::{Answer, answer, dns_query, dns_random_query};
 use super::scenario::Source;
 use super::schedule::Schedule;
 use super::stream::Stream;
 
 /// Distinct answers that the reflectors of one stream give.
 const ANSWERS: usize = 64;
+
+/// Octets below which no request is cut: what is left of it would be none.
+const SHORTEST_REQUEST: usize = 64;
 
 /// TTLs that systems start with.
 const INITIAL_TTLS: [u8; 3] = [64, 128, 255];
@@ -197,7 +200,7 @@ impl Flood {
         payload.clear();
         make(&mut self.random, &mut payload);
         let length = self.payload_length(&ip, 8, payload.len());
-        payload.resize(length, 0);
+        payload.resize(length.max(payload.len().min(SHORTEST_REQUEST)), 0);
         builder.udp(&ip, ports, &payload);
         self.datagram = payload;
     }
@@ -334,6 +337,7 @@ impl Flood {
             AttackVector::LandFlood => self.land(builder),
             AttackVector::UdpFlood => self.udp(builder),
             AttackVector::DnsQueryFlood => self.request(builder, 53, dns_query),
+            AttackVector::DnsWaterTorture => self.request(builder, 53, dns_random_query),
             AttackVector::QuicFlood => self.request(builder, 443, quic_initial),
             AttackVector::Amplification(_) => self.reflected(builder),
             AttackVector::IcmpFlood => self.icmp(builder),

@@ -94,6 +94,15 @@ pub(crate) fn query(random: &mut Random, to: &mut Vec<u8>) {
     put_edns(to);
 }
 
+/// A question that no cache can answer: a label drawn by lot under a name that exists.
+pub(crate) fn random_query(random: &mut Random, to: &mut Vec<u8>) {
+    put_header(random, to, 0x0100, [1, 0, 0, 0]);
+    let mut label = Vec::new();
+    let length = random.between(8, 24);
+    letters(random, &mut label, length);
+    put_question(to, &[&label, b"shop", b"example"], 1);
+}
+
 /// Its answer: a few addresses.
 pub(crate) fn address_response(random: &mut Random, to: &mut Vec<u8>) {
     let count = random.between(1, 8);

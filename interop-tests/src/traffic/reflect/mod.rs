@@ -7,11 +7,14 @@
 mod ber;
 mod binary;
 mod dns;
+mod further;
 mod text;
 
 use tidegate_model::Reflector;
 
-pub(crate) use dns::{address_response as dns_response, query as dns_query};
+pub(crate) use dns::{
+    address_response as dns_response, query as dns_query, random_query as dns_random_query,
+};
 
 use super::random::Random;
 
@@ -55,6 +58,21 @@ pub(crate) fn answer(reflector: Reflector, random: &mut Random) -> Answer {
         Reflector::DhcpDiscover => text::dvr_discovery(random, to),
         Reflector::Jenkins => text::jenkins_announcement(random, to),
         Reflector::BitTorrent => text::dht_nodes(random, to),
+        Reflector::Echo => further::echo(random, to),
+        Reflector::Quake => further::quake_status(random, to),
+        Reflector::MsSql => further::mssql_instances(random, to),
+        Reflector::Rdp => further::rdp_syn_ack(random, to),
+        Reflector::Slp => further::slp_reply(random, to),
+        Reflector::Xdmcp => further::xdmcp_willing(random, to),
+        Reflector::Sentinel => further::sentinel_licences(random, to),
+        Reflector::VxWorks => further::vxworks_target(random, to),
+        Reflector::Plex => further::plex_server(random, to),
+        Reflector::BacNet => further::bacnet_properties(random, to),
+        Reflector::Sadp => further::sadp_device(random, to),
+        Reflector::Mitel => further::mitel_status(random, to),
+        Reflector::Sip => further::sip_answer(random, to),
+        Reflector::Kad => further::kad_nodes(random, to),
+        Reflector::Dtls => further::dtls_hello(random, to),
     };
     Answer { port, payload }
 }
