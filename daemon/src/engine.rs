@@ -1,10 +1,13 @@
 //! The engine: detector, planner and reconciler as one deterministic state machine.
 //!
 //! ```text
-//!  Summary -> detector -> AttackEvent -> planner -> DesiredSet -> reconciler -> Command
-//!                 ^                        |                          ^
-//!                 +----- Occlusion --------+        Outcome, Backend -+
+//!  Summary -> detector -> AttackEvent, Sight -> planner -> DesiredSet -> reconciler -> Command
+//!                 ^                             |   ^                       |  ^
+//!                 +----- Occlusion -------------+   +------ Standing -------+  Outcome, Backend
 //! ```
+//!
+//! What the planner wants and what is in force are two things: the ledger tells the planner what
+//! became of each mitigation ([`Standing`]), and the sensor what became of the attack ([`Sight`]).
 //!
 //! Live capture, replay and tests drive the same engine: they differ only in where summaries come
 //! from, who carries out the commands and what clock is read.
@@ -15,10 +18,10 @@ use std::time::Duration;
 
 use tidegate_detector::{Detector, TrafficSummary};
 use tidegate_model::{
-    AttackEvent, BackendId, BackendState, Command, CommandId, CommandKind, MitigationKey, Nlri,
-    Occlusion, Outcome, OutcomeKind, Prefix, Timestamp,
+    AttackEvent, AttackId, BackendId, BackendState, Command, CommandId, CommandKind, MitigationKey,
+    Nlri, Occlusion, Outcome, OutcomeKind, Prefix, Rate, Timestamp,
 };
-use tidegate_policy::{Planner, Policy};
+use tidegate_policy::{Order, OrderRefused, Planner, Policy, Sensor, Sight, Standing};
 use tidegate_reconciler::{Change, Entry, EntryState, Goal, Reconciler};
 
 use crate::event::{Event, EventKind, Verb};
@@ -35,6 +38,10 @@ pub enum EngineInput<'a> {
     Backend(BackendId, BackendState),
     /// What a backend really holds of ours.
     Observed(BackendId, Vec<Nlri>),
+    /// What rules at a backend matched per second of late.
+    Counters(BackendId, Vec<(Nlri, Rate)>),
+    /// Seconds since 1970-01-01 UTC. For responses that have their hours.
+    Wall(u64),
     /// A new policy, already checked.
     Policy(Arc<Policy>),
     /// A timer of [`Engine::poll_timeout`] has run out.
@@ -62,6 +69,13 @@ const MAX_IN_FLIGHT: usize = 50_000;
 /// no room there. Comparing it at every answer would make a storm of answers hold up withdraws.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the planner is told what the sensor sees of each attack.
+const SIGHT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Times that a change of plan may follow from what became of the one before, in one input. What is
+/// left then waits for the next.
+const MAX_ROUNDS: usize = 8;
+
 /// The state machine.
 pub struct Engine {
     detector: Detector,
@@ -79,8 +93,44 @@ pub struct Engine {
     in_flight: BTreeMap<CommandId, Verb>,
     /// Generation of the desired set that the ledger was last compared with, and when.
     compared: Option<(u64, Timestamp)>,
+    watch: Watch,
     outputs: Vec<EngineOutput>,
     stopped: bool,
+}
+
+/// How well the sensor saw since it was last looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Watch {
+    /// When the current look began.
+    begun: Timestamp,
+    /// Up to when summaries tell.
+    seen_to: Timestamp,
+    blind: Duration,
+}
+
+impl Watch {
+    /// Takes a tick in; at the end of a look, whether the sensor saw for most of it.
+    fn add(&mut self, summary: &TrafficSummary) -> Option<Sensor> {
+        if self.begun == Timestamp::ZERO {
+            self.begun = summary.start;
+        }
+        // What no summary tells of was not seen.
+        self.blind += summary.start.since(self.seen_to.max(self.begun));
+        self.blind += if summary.blind { summary.span() } else { Duration::ZERO };
+        self.seen_to = self.seen_to.max(summary.end);
+        let span = self.seen_to.since(self.begun);
+        if span < SIGHT_INTERVAL {
+            return None;
+        }
+        let sensor = if self.blind * 2 >= span { Sensor::Blind } else { Sensor::Seeing };
+        *self = Self { begun: self.seen_to, seen_to: self.seen_to, blind: Duration::ZERO };
+        Some(sensor)
+    }
+
+    /// Whether nothing has been heard for longer than a look takes.
+    fn is_stale(&self, now: Timestamp) -> bool {
+        self.begun != Timestamp::ZERO && now.since(self.seen_to) > SIGHT_INTERVAL * 2
+    }
 }
 
 impl Engine {
@@ -97,6 +147,7 @@ impl Engine {
             down: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             compared: None,
+            watch: Watch::default(),
             outputs: Vec::new(),
             stopped: false,
         }
@@ -107,6 +158,7 @@ impl Engine {
         match input {
             EngineInput::Summary(summary) if !self.stopped => {
                 self.detector.handle_summary(summary);
+                self.look(now, summary);
             }
             EngineInput::Summary(_) => {}
             EngineInput::Outcome(outcome) => {
@@ -118,9 +170,14 @@ impl Engine {
                 self.reconciler.handle_backend(now, &backend, &state);
                 self.backends.insert(backend.clone());
                 match state {
-                    BackendState::Up => self.down.remove(&backend),
-                    BackendState::Down { .. } => self.down.insert(backend.clone()),
-                };
+                    BackendState::Up => {
+                        self.down.remove(&backend);
+                        self.planner.handle_backend_up(now, &backend);
+                    }
+                    BackendState::Down { .. } => {
+                        self.down.insert(backend.clone());
+                    }
+                }
                 self.doubt_all();
                 self.record(now, EventKind::Backend(backend, state));
             }
@@ -129,6 +186,11 @@ impl Engine {
                 self.backends.insert(backend);
                 self.doubt_all();
             }
+            EngineInput::Counters(backend, matched) => {
+                let key = |(nlri, rate)| (MitigationKey { backend: backend.clone(), nlri }, rate);
+                self.planner.handle_counters(matched.into_iter().map(key));
+            }
+            EngineInput::Wall(unix) => self.planner.handle_wall(now, unix),
             EngineInput::Policy(policy) => self.take_policy(now, &policy),
             EngineInput::Timeout => {}
             EngineInput::InputEnded => self.detector.handle_input_end(now),
@@ -139,6 +201,27 @@ impl Engine {
         }
         self.settle(now);
         std::mem::take(&mut self.outputs)
+    }
+
+    /// Carries out an order of a person; which attack or manual mitigation it is about, and
+    /// everything that follows from it, in order.
+    ///
+    /// # Errors
+    /// [`OrderRefused`] if it cannot be carried out. Nothing has changed then.
+    pub fn order(
+        &mut self,
+        now: Timestamp,
+        order: &Order,
+    ) -> Result<(AttackId, Vec<EngineOutput>), OrderRefused> {
+        let attack = self.planner.handle_order(now, order)?;
+        self.settle(now);
+        Ok((attack, std::mem::take(&mut self.outputs)))
+    }
+
+    /// What is planned, proposed and seen of effects.
+    #[must_use]
+    pub fn planner(&self) -> &Planner {
+        &self.planner
     }
 
     /// When [`EngineInput::Timeout`] is wanted at the latest, if nothing else comes before.
@@ -181,8 +264,24 @@ impl Engine {
         }
     }
 
+    /// Tells the planner once in a while what the sensor sees, or that it sees nothing.
+    fn look(&mut self, now: Timestamp, summary: &TrafficSummary) {
+        let Some(sensor) = self.watch.add(summary) else { return };
+        self.planner.handle_sensor(now, sensor);
+        if sensor == Sensor::Seeing {
+            let sights = self
+                .detector
+                .excesses()
+                .map(|(attack, excess)| (attack.id, Sight { rate: attack.current, excess }));
+            self.planner.handle_sights(now, sights);
+        }
+    }
+
     /// Carries every consequence through, until nothing moves any more.
     fn settle(&mut self, now: Timestamp) {
+        if self.watch.is_stale(now) {
+            self.planner.handle_sensor(now, Sensor::Blind);
+        }
         while let Some(event) = self.detector.poll_event() {
             let target = event.attack().target;
             match &event {
@@ -198,18 +297,31 @@ impl Engine {
             self.planner.handle_attack(now, &event);
             self.record(now, EventKind::Attack(event));
         }
-        self.planner.handle_timeout(now);
+        // All plans first, then all commands: no withdrawal waits behind an announcement.
+        for _ in 0..MAX_ROUNDS {
+            self.planner.handle_timeout(now);
+            self.compare(now);
+            self.reconciler.handle_timeout(now);
+            if !self.tell_standings(now) {
+                break;
+            }
+        }
         while let Some(decision) = self.planner.poll_decision() {
             self.record(now, EventKind::Decision(decision));
         }
-        self.compare(now);
-        self.reconciler.handle_timeout(now);
         while let Some(command) = self.reconciler.poll_command() {
             let event = self.take_command(&command);
             self.record(now, event);
             self.outputs.push(EngineOutput::Command(command));
         }
+        self.tell_occlusions();
+    }
+
+    /// Tells the planner what became of its mitigations; whether there was anything to tell.
+    fn tell_standings(&mut self, now: Timestamp) -> bool {
+        let mut standings = Vec::new();
         while let Some(change) = self.reconciler.poll_event() {
+            standings.push((change.key.clone(), standing(&change.change)));
             // The rest of an entry's life is told by commands and outcomes already.
             let refused = match &change.change {
                 Change::Entered(state) => matches!(state, EntryState::Refused(_)),
@@ -220,7 +332,11 @@ impl Engine {
                 self.record(now, EventKind::Ledger(change));
             }
         }
-        self.tell_occlusions();
+        let any = !standings.is_empty();
+        if any {
+            self.planner.handle_standings(now, standings);
+        }
+        any
     }
 
     /// Hands the desired set to the reconciler, if it is new or was not looked at for a while.
@@ -310,6 +426,22 @@ impl Engine {
 
     fn record(&mut self, now: Timestamp, kind: EventKind) {
         self.outputs.push(EngineOutput::Event(Event { time: now, kind }));
+    }
+}
+
+/// What a change in the ledger means to the planner.
+fn standing(change: &Change) -> Standing {
+    match change {
+        Change::Entered(EntryState::Applied) => Standing::Enforced,
+        Change::Entered(state @ (EntryState::Rejected { .. } | EntryState::Refused(_))) => {
+            Standing::Rejected { why: state.to_string() }
+        }
+        Change::Entered(EntryState::Withdrawing) | Change::Gone(_) => Standing::Gone,
+        Change::Entered(state) => Standing::Awaited { why: state.to_string() },
+        Change::Waiting => Standing::Awaited { why: "the ledger is full".to_owned() },
+        Change::Overflowed => {
+            Standing::Rejected { why: "the ledger and its waiting list are full".to_owned() }
+        }
     }
 }
 

@@ -197,21 +197,30 @@ fn decision_fields(decision: &Decision) -> Map<String, Value> {
     fields.insert("target".into(), json!(decision.target.to_string()));
     fields.insert("severity".into(), json!(decision.severity.name()));
     fields.insert("response".into(), json!(decision.response));
-    let outcome = match &decision.kind {
+    match &decision.kind {
         DecisionKind::Mitigate(keys) => {
             let keys: Vec<Value> = keys.iter().map(|key| Value::Object(key_fields(key))).collect();
             fields.insert("mitigations".into(), json!(keys));
-            "mitigate"
         }
-        DecisionKind::Observe => "observe",
         DecisionKind::Refused(refusals) => {
             let refusals: Vec<String> = refusals.iter().map(ToString::to_string).collect();
             fields.insert("refusals".into(), json!(refusals));
-            "refused"
         }
-        DecisionKind::Release => "release",
-    };
-    fields.insert("outcome".into(), json!(outcome));
+        DecisionKind::Propose(keys) => {
+            let keys: Vec<Value> = keys.iter().map(|key| Value::Object(key_fields(key))).collect();
+            fields.insert("proposed".into(), json!(keys));
+        }
+        DecisionKind::NotEnforced(failing) => {
+            let failing = failing.iter().map(|(key, why)| {
+                let mut fields = key_fields(key);
+                fields.insert("why".into(), json!(why));
+                Value::Object(fields)
+            });
+            fields.insert("not_enforced".into(), failing.collect());
+        }
+        DecisionKind::Observe | DecisionKind::NoEffect | DecisionKind::Release => {}
+    }
+    fields.insert("outcome".into(), json!(decision.kind.name()));
     fields.insert("reason".into(), json!(decision.reason));
     fields
 }

@@ -167,7 +167,7 @@ impl Timeline {
 
     fn decision(&self, time: Timestamp, decision: &Decision) -> String {
         let style = match decision.kind {
-            DecisionKind::Refused(_) => BAD,
+            DecisionKind::Refused(_) | DecisionKind::NotEnforced(_) | DecisionKind::NoEffect => BAD,
             _ => NOTE,
         };
         let subject = decision.attack.to_string();
@@ -175,6 +175,9 @@ impl Timeline {
             DecisionKind::Mitigate(_) => "decided",
             DecisionKind::Observe => "observed",
             DecisionKind::Refused(_) => "refused",
+            DecisionKind::Propose(_) => "proposed",
+            DecisionKind::NotEnforced(_) => "failed",
+            DecisionKind::NoEffect => "no effect",
             DecisionKind::Release => "released",
         };
         let what = escape(&decision.reason);

@@ -243,6 +243,13 @@ impl Detector {
         all.map(|tracked| &tracked.attack)
     }
 
+    /// Every attack that goes on, in the order of [`Detector::attacks`], with how many times over
+    /// its worst threshold its target is now: 1.0 is at it.
+    pub fn excesses(&self) -> impl Iterator<Item = (&Attack, f64)> {
+        let all = self.attacks.values().chain(self.blocks.attacks.values());
+        all.map(|tracked| (&tracked.attack, tracked.excess()))
+    }
+
     /// Times that a target was not watched because too many others were.
     #[must_use]
     pub const fn overlooked(&self) -> u64 {

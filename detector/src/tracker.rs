@@ -214,7 +214,7 @@ impl Tracked {
     }
 
     /// The worst excess of any metric over the window.
-    fn excess(&self) -> f64 {
+    pub(crate) fn excess(&self) -> f64 {
         let excesses =
             self.thresholds.iter().map(|(metric, limit)| limit.excess(self.window.rate(metric)));
         excesses.fold(0.0, f64::max)

@@ -13,9 +13,17 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttackId(pub u64);
 
+impl AttackId {
+    /// From here on the numbers name what people asked for without an attack.
+    pub const MANUAL: u64 = 1 << 63;
+}
+
 impl fmt::Display for AttackId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "attack-{}", self.0)
+        match self.0.checked_sub(Self::MANUAL) {
+            None => write!(formatter, "attack-{}", self.0),
+            Some(number) => write!(formatter, "manual-{number}"),
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use tidegate_model::{
     NumericMatch, NumericOperator, OwnedSpace, Prefix, Route, TrafficFilteringAction,
 };
 
+use crate::policy::ServicePort;
+
 /// Shortest IPv4 destination of a FlowSpec rule.
 pub const SHORTEST_FLOWSPEC_V4: u8 = 24;
 /// Shortest IPv6 destination of a FlowSpec rule.
@@ -39,6 +41,10 @@ const FRAGMENT_DF: u16 = 1;
 const FRAGMENT_IS: u16 = 2;
 const FRAGMENT_FIRST: u16 = 4;
 const FRAGMENT_LAST: u16 = 8;
+const TCP_SYN: u16 = 0x02;
+const TCP_ACK: u16 = 0x10;
+/// Some of the ports that clients send from (RFC 6335 §6).
+const CLIENT_PORTS: [u64; 4] = [49_152, 52_525, 60_000, 65_535];
 
 /// Why a route may not exist: what is wrong, why that matters and what to do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -84,6 +90,17 @@ pub enum Refusal {
         prefix: Prefix,
         /// The end of the session.
         address: IpAddr,
+    },
+    /// Names a source that is allowed whatever comes from it.
+    #[error(
+        "{source_prefix} touches {allowed}, which is allowed as a source; if it may be filtered \
+         after all, take it off `allow` of `[remotes]`"
+    )]
+    AllowedRemote {
+        /// The source that the rule matches.
+        source_prefix: Prefix,
+        /// The allowed prefix.
+        allowed: Prefix,
     },
     /// A unicast route that does not say where to send the traffic.
     #[error(
@@ -218,6 +235,53 @@ pub fn judge(space: &OwnedSpace, sessions: &[IpAddr], route: &Route) -> Result<(
         Nlri::Unicast(destination) => judge_unicast(space, sessions, route, *destination),
         Nlri::FlowSpec(rule) => judge_flowspec(space, sessions, route, rule),
     }
+}
+
+/// Judges the sources that a rule names: those that are `allowed` may be somebody else's address
+/// in the attacker's packets, and are never filtered.
+///
+/// # Errors
+/// [`Refusal::AllowedRemote`] for a source prefix that shares addresses with one of `allowed`.
+pub fn judge_sources(allowed: &[Prefix], route: &Route) -> Result<(), Refusal> {
+    let Nlri::FlowSpec(rule) = &route.nlri else { return Ok(()) };
+    for component in rule.components() {
+        if let FlowSpecComponent::SourcePrefix(source_prefix) = component
+            && let Some(allowed) = allowed.iter().find(|other| other.overlaps(source_prefix))
+        {
+            return Err(Refusal::AllowedRemote {
+                source_prefix: *source_prefix,
+                allowed: *allowed,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether `rule` matches what any client sends to `service`: nothing beside destination,
+/// protocol, destination port and the flags of ordinary segments tells the two apart.
+#[must_use]
+pub fn cuts_off(rule: &FlowSpecRule, service: ServicePort) -> bool {
+    let is = |numeric: &NumericMatch, value: u64| numeric.matches(value);
+    rule.components().iter().all(|component| match component {
+        FlowSpecComponent::DestinationPrefix(_) => true,
+        FlowSpecComponent::IpProtocol(numeric) => is(numeric, u64::from(service.protocol)),
+        FlowSpecComponent::DestinationPort(numeric) | FlowSpecComponent::Port(numeric) => {
+            is(numeric, u64::from(service.port))
+        }
+        FlowSpecComponent::TcpFlags(mask) => {
+            service.protocol == TCP && (mask.matches(TCP_SYN) || mask.matches(TCP_ACK))
+        }
+        FlowSpecComponent::SourcePort(numeric) => {
+            CLIENT_PORTS.into_iter().all(|port| is(numeric, port))
+        }
+        FlowSpecComponent::SourcePrefix(prefix) => prefix.length() == 0,
+        FlowSpecComponent::IcmpType(_)
+        | FlowSpecComponent::IcmpCode(_)
+        | FlowSpecComponent::PacketLength(_)
+        | FlowSpecComponent::Dscp(_)
+        | FlowSpecComponent::Fragment(_)
+        | FlowSpecComponent::FlowLabel(_) => false,
+    })
 }
 
 fn judge_unicast(

@@ -17,11 +17,16 @@ mod revision;
 pub mod rule;
 pub mod text;
 
-pub use planner::{Cause, Decision, DecisionKind, Planner, Refusal};
+pub use planner::{
+    Cause, Coverage, Decision, DecisionKind, Effect, ManualAction, Order, OrderRefused, Planner,
+    Proposal, Refusal, Sensor, Sight, Standing,
+};
 pub use policy::{
-    ConnectMode, DEFAULT_GROUP, Family, FilterAction, Group, Judging, Matcher, Peer, Policy,
-    Response, ResponseAction, RtbhProfile, SeverityScale, SpeakerIdentity, UnknownName,
-    default_thresholds,
+    Approvals, BreakerLimits, Budgets, Condition, ConnectMode, DEFAULT_GROUP, EffectAim,
+    Enforcement, Family, FilterAction, FlapBudget, Group, Hours, Judging, Matcher, Mode, Otherwise,
+    Peer, Policy, Progress, Response, ResponseAction, RouteTarget, RtbhProfile, SensorPlace,
+    ServicePort, SeverityScale, SpeakerIdentity, Step, UnknownName, default_thresholds,
+    minute_of_week,
 };
 pub use profile::{ConfinedBy, FlowSpecProfile, Profile, Sessions, Widen};
 pub use report::{Diagnostic, MAX_DIAGNOSTICS, Report, TerminalReport};

@@ -7,12 +7,23 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tidegate_model::{
-    AddressFamily, AttackVector, BitsPerSecond, Community, Confidence, LargeCommunity, Limit,
-    Metric, OwnedSpace, PacketsPerSecond, Prefix, Severity, Thresholds,
+    AddressFamily, Attack, AttackVector, BitsPerSecond, Community, Confidence, LargeCommunity,
+    Limit, Metric, OwnedSpace, PacketsPerSecond, Prefix, Severity, Thresholds, Timestamp,
 };
 
 use crate::profile::{ConfinedBy, FlowSpecProfile, Lengths, Widen};
+
+mod conduct;
+mod hours;
+mod ladder;
+
 use crate::revision::Revision;
+pub use conduct::{
+    Approvals, BreakerLimits, Budgets, EffectAim, Enforcement, FlapBudget, Mode, Otherwise,
+    SensorPlace,
+};
+pub use hours::{Hours, minute_of_week};
+pub use ladder::{Condition, Progress, Step};
 
 /// Name of the group that holds every owned address that no other group claims.
 pub const DEFAULT_GROUP: &str = "default";
@@ -35,12 +46,26 @@ pub struct Policy {
     pub responses: Vec<Response>,
     /// In the order of the text.
     pub peers: Vec<Peer>,
+    /// When a mitigation counts as not enforced.
+    pub enforcement: Enforcement,
+    /// What a mitigation is expected to do.
+    pub effect: EffectAim,
+    /// How often mitigations may come and go.
+    pub flapping: FlapBudget,
+    /// When there are too many targets to be true.
+    pub breaker: BreakerLimits,
+    /// How many mitigations there may be.
+    pub budgets: Budgets,
+    /// Remote prefixes that no rule may name as a source.
+    pub allowed_remotes: Vec<Prefix>,
+    /// Minutes east of UTC of the clock by which [`Matcher::hours`] are meant.
+    pub utc_offset: i16,
     /// Where the text is from, if whoever read it knows.
     pub revision: Option<Revision>,
 }
 
 impl Policy {
-    /// The first response that matches.
+    /// The first response that matches at a `minute` of the week; `None` if that is not known.
     #[must_use]
     pub fn response(
         &self,
@@ -48,10 +73,43 @@ impl Policy {
         vector: AttackVector,
         severity: Severity,
         confidence: Confidence,
+        minute: Option<u32>,
     ) -> Option<&Response> {
-        self.responses
-            .iter()
-            .find(|response| response.matcher.matches(group, vector, severity, confidence))
+        self.responses.iter().find(|response| {
+            response.matcher.matches(group, vector, severity, confidence)
+                && response.matcher.is_time(minute)
+        })
+    }
+
+    /// The group of this name.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    /// The group that `target` belongs to: that of the longest prefix which holds it.
+    #[must_use]
+    pub fn group_of(&self, target: Prefix) -> Option<&Group> {
+        let holding = |group: &Group| {
+            let lengths = group.prefixes.iter().filter(|prefix| prefix.contains(&target));
+            lengths.map(Prefix::length).max()
+        };
+        let groups = self.groups.iter().filter_map(|group| Some((holding(group)?, group)));
+        groups.max_by_key(|(length, _)| *length).map(|(_, group)| group)
+    }
+
+    /// How bad `attack` is at `now`.
+    #[must_use]
+    pub fn severity(&self, now: Timestamp, attack: &Attack) -> Severity {
+        let capacity = self.group(&attack.group).and_then(|group| group.capacity);
+        self.severities.of(now, attack, capacity)
+    }
+
+    /// Who has to agree to `action` for a target of `group`.
+    #[must_use]
+    pub fn mode(&self, group: &str, action: ResponseAction) -> Mode {
+        let approvals = self.group(group).map(|group| group.approvals).unwrap_or_default();
+        approvals.mode(action)
     }
 
     /// The peer of this name.
@@ -89,6 +147,51 @@ pub struct Group {
     pub prefixes: Vec<Prefix>,
     /// With everything inherited filled in.
     pub thresholds: Thresholds,
+    /// The same for all addresses of a /24 or /64 together; `None` is not judged.
+    pub prefix_thresholds: Option<Thresholds>,
+    /// What the links toward the group carry.
+    pub capacity: Option<Limit>,
+    /// Services whose clients no rule may cut off as a whole.
+    pub allowed_ports: Vec<ServicePort>,
+    /// Who has to agree to which action.
+    pub approvals: Approvals,
+}
+
+/// A port on which a service is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServicePort {
+    /// 6 or 17.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for ServicePort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = if self.protocol == 6 { "tcp" } else { "udp" };
+        write!(formatter, "{protocol}/{}", self.port)
+    }
+}
+
+/// `` `x` is not a service``
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a service; write protocol and port, such as `tcp/443` or `udp/53`")]
+pub struct ParseServiceError(String);
+
+impl FromStr for ServicePort {
+    type Err = ParseServiceError;
+
+    fn from_str(text: &str) -> Result<Self, ParseServiceError> {
+        let error = || ParseServiceError(text.to_owned());
+        let (protocol, port) = text.split_once('/').ok_or_else(error)?;
+        let protocol = match protocol {
+            "tcp" => 6,
+            "udp" => 17,
+            _ => return Err(error()),
+        };
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(error)?;
+        Ok(Self { protocol, port })
+    }
 }
 
 /// Thresholds that hold where the text sets none: sane for one host.
@@ -133,20 +236,38 @@ impl Default for Judging {
     }
 }
 
-/// From how many times the crossed threshold a severity begins; anything less is low.
+/// From where on an attack is how severe; anything less is low.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SeverityScale {
-    /// At least 1.0.
+    /// Times the crossed threshold. At least 1.0.
     pub medium: f64,
     /// More than `medium`.
     pub high: f64,
     /// More than `high`.
     pub critical: f64,
+    /// Shares of the capacity of the group's links at medium, high and critical, ascending. Where
+    /// a capacity is known, how often the threshold is exceeded makes an attack high at most: what
+    /// does not fill the link is no reason to give up the target.
+    pub of_capacity: [f64; 3],
+    /// After how long an attack is medium, high and critical at least; ascending where given.
+    pub after: [Option<Duration>; 3],
+    /// Below this confidence an attack is no more severe than `uncertain_at_most`.
+    pub uncertain_below: Confidence,
+    /// See `uncertain_below`.
+    pub uncertain_at_most: Severity,
 }
 
 impl Default for SeverityScale {
     fn default() -> Self {
-        Self { medium: 2.0, high: 5.0, critical: 20.0 }
+        Self {
+            medium: 2.0,
+            high: 5.0,
+            critical: 20.0,
+            of_capacity: [0.2, 0.5, 0.8],
+            after: [None; 3],
+            uncertain_below: Confidence::default(),
+            uncertain_at_most: Severity::Critical,
+        }
     }
 }
 
@@ -160,6 +281,48 @@ impl SeverityScale {
             _ if excess >= self.medium => Severity::Medium,
             _ => Severity::Low,
         }
+    }
+
+    /// Severity of `attack` at `now`, on links of `capacity` if that is known.
+    #[must_use]
+    pub fn of(&self, now: Timestamp, attack: &Attack, capacity: Option<Limit>) -> Severity {
+        let by_excess = self.severity(attack.excess);
+        let by_rate = match capacity {
+            None => by_excess,
+            Some(capacity) => {
+                let share = capacity.excess(attack.peak);
+                let [medium, high, critical] = self.of_capacity;
+                let by_share = match share {
+                    _ if share >= critical => Severity::Critical,
+                    _ if share >= high => Severity::High,
+                    _ if share >= medium => Severity::Medium,
+                    _ => Severity::Low,
+                };
+                by_share.max(by_excess.min(Severity::High))
+            }
+        };
+        let lasted = now.since(attack.onset);
+        let [medium, high, critical] = self.after;
+        let reached = |after: Option<Duration>| after.is_some_and(|after| lasted >= after);
+        let by_duration = match () {
+            () if reached(critical) => Severity::Critical,
+            () if reached(high) => Severity::High,
+            () if reached(medium) => Severity::Medium,
+            () => Severity::Low,
+        };
+        let severity = by_rate.max(by_duration);
+        if attack.confidence() < self.uncertain_below {
+            severity.min(self.uncertain_at_most)
+        } else {
+            severity
+        }
+    }
+
+    /// When the severity of `attack` next grows by its duration alone.
+    #[must_use]
+    pub fn grows_at(&self, now: Timestamp, attack: &Attack) -> Option<Timestamp> {
+        let steps = self.after.iter().flatten().map(|after| attack.onset + *after);
+        steps.filter(|at| *at > now).min()
     }
 }
 
@@ -181,6 +344,10 @@ pub struct Response {
     pub min_lifetime: Duration,
     /// A mitigation goes after this long, whatever the attack does. At least `min_lifetime`.
     pub max_lifetime: Duration,
+    /// What follows if it is not enforced; `None` is as the policy says for all.
+    pub otherwise: Option<Otherwise>,
+    /// Stronger answers, each taken when its condition holds.
+    pub then: Vec<Step>,
 }
 
 /// Which attacks a response is for.
@@ -194,6 +361,8 @@ pub struct Matcher {
     pub severity: Severity,
     /// At least this certain.
     pub confidence: Confidence,
+    /// Times of the week; empty is always.
+    pub hours: Vec<Hours>,
 }
 
 impl Default for Matcher {
@@ -204,11 +373,20 @@ impl Default for Matcher {
             vectors: Vec::new(),
             severity: Severity::Low,
             confidence: Confidence::default(),
+            hours: Vec::new(),
         }
     }
 }
 
 impl Matcher {
+    /// Whether it is the time for it at `minute` of the week. Without a clock no time but always
+    /// is known to be now.
+    #[must_use]
+    pub fn is_time(&self, minute: Option<u32>) -> bool {
+        self.hours.is_empty()
+            || minute.is_some_and(|minute| self.hours.iter().any(|hours| hours.contain(minute)))
+    }
+
     /// Whether an attack on `group` by `vector` is meant.
     #[must_use]
     pub fn matches(
@@ -234,6 +412,7 @@ impl Matcher {
             && superset(&self.vectors, &other.vectors)
             && self.severity <= other.severity
             && self.confidence <= other.confidence
+            && superset(&self.hours, &other.hours)
     }
 }
 
@@ -296,6 +475,56 @@ pub enum FilterAction {
     RateLimitBytes(u64),
     /// Let this many packets a second through. Never zero.
     RateLimitPackets(u64),
+    /// Into the VRF that imports this route target (RFC 8955 §7.4).
+    Redirect(RouteTarget),
+    /// To this address (draft-ietf-idr-flowspec-redirect-ip).
+    RedirectToIp(IpAddr),
+    /// Set the DSCP, below 64 (RFC 8955 §7.5).
+    Mark(u8),
+}
+
+/// A route target extended community (RFC 4360 §4, RFC 5668).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// Of a two-octet AS number.
+    As2(u16, u32),
+    /// Of a four-octet AS number.
+    As4(u32, u16),
+    /// Of an IPv4 address.
+    Ipv4(Ipv4Addr, u16),
+}
+
+impl fmt::Display for RouteTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::As2(asn, number) => write!(formatter, "{asn}:{number}"),
+            Self::As4(asn, number) => write!(formatter, "{asn}:{number}"),
+            Self::Ipv4(address, number) => write!(formatter, "{address}:{number}"),
+        }
+    }
+}
+
+/// A text that is no route target.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a route target; write AS and number such as `65001:100`, or `192.0.2.1:100`")]
+pub struct ParseRouteTargetError(String);
+
+impl FromStr for RouteTarget {
+    type Err = ParseRouteTargetError;
+
+    fn from_str(text: &str) -> Result<Self, ParseRouteTargetError> {
+        let parse = || {
+            let (administrator, number) = text.split_once(':')?;
+            if let Ok(address) = administrator.parse() {
+                return Some(Self::Ipv4(address, number.parse().ok()?));
+            }
+            if let Ok(asn) = administrator.parse() {
+                return Some(Self::As2(asn, number.parse().ok()?));
+            }
+            Some(Self::As4(administrator.parse().ok()?, number.parse().ok()?))
+        };
+        parse().ok_or_else(|| ParseRouteTargetError(text.to_owned()))
+    }
 }
 
 impl fmt::Display for FilterAction {
@@ -308,6 +537,9 @@ impl fmt::Display for FilterAction {
             Self::RateLimitPackets(packets) => {
                 write!(formatter, "rate-limit {}", PacketsPerSecond(packets))
             }
+            Self::Redirect(target) => write!(formatter, "redirect {target}"),
+            Self::RedirectToIp(address) => write!(formatter, "redirect to {address}"),
+            Self::Mark(dscp) => write!(formatter, "mark DSCP {dscp}"),
         }
     }
 }

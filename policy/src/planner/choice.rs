@@ -1,15 +1,15 @@
 //! Which response, and whether there is room for it.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use tidegate_model::{Attack, AttackId, BackendId, MitigationKey, Nlri, Timestamp};
 
-use super::breaker::{MAX_NEW_TARGETS, WINDOW};
-use super::decision::{Cause, Refusal};
-use super::plan::{Plan, Stage, Strength, Told, Tracked, gets_through};
+use super::decision::{Cause, DecisionKind, Proposal, Refusal};
+use super::plan::{Choice, Plan, Stage, Strength, Told, Tracked, gets_through};
 use super::routes::{self, Candidate};
-use super::{MAX_KERNEL_RULES, MAX_MITIGATIONS, Planner, REFRESH_INTERVAL};
-use crate::policy::{Response, ResponseAction};
+use super::{Planner, REFRESH_INTERVAL, reason};
+use crate::policy::{Mode, Otherwise, Progress, Response, ResponseAction};
 use crate::rule;
 
 /// What to do about an attack now.
@@ -18,17 +18,32 @@ enum Verdict {
     Keep,
     /// What is done stays; look again then.
     Later(Timestamp),
-    /// These routes, by this response.
-    Mitigate { response: Box<Response>, candidate: Candidate, refusals: Vec<Refusal> },
+    /// These routes, by this step of this response.
+    Mitigate { response: Box<Response>, step: usize, candidate: Candidate, refusals: Vec<Refusal> },
     /// Nothing: the response says so, or none matches, or those that match were refused.
     Idle { response: Option<String>, refusals: Vec<Refusal> },
+}
+
+/// The search for a response.
+struct Search<'a> {
+    now: Timestamp,
+    tracked: &'a Tracked,
+    /// What must not get weaker.
+    current: Option<&'a Plan>,
+    /// What another policy put in place.
+    former: Option<&'a Plan>,
+    refusals: Vec<Refusal>,
+    proposals: Vec<Proposal>,
 }
 
 impl Planner {
     /// Chooses a response and carries it out.
     pub(super) fn decide(&mut self, now: Timestamp, id: AttackId) {
         let Some(tracked) = self.attacks.get(&id) else { return };
-        match self.choose(now, tracked, tracked.plan(), None) {
+        let (verdict, proposals) = self.choose(now, tracked, tracked.plan(), None);
+        let former = tracked.plan().cloned();
+        self.propose(id, proposals);
+        match verdict {
             Verdict::Keep => {}
             Verdict::Later(due) => {
                 if let Some(plan) = self.attacks.get_mut(&id).and_then(Tracked::plan_mut) {
@@ -36,12 +51,24 @@ impl Planner {
                     self.timers_changed = true;
                 }
             }
-            Verdict::Mitigate { response, candidate, refusals } => {
-                let plan = tracked.plan().cloned();
-                let reason = self.adopt(now, id, &response, candidate, &refusals, plan);
+            Verdict::Mitigate { response, step, candidate, refusals } => {
+                let reason = self.adopt(now, id, (&response, step), candidate, &refusals, former);
                 self.say_plan(id, reason);
             }
             Verdict::Idle { response, refusals } => self.idle(now, id, response, refusals),
+        }
+    }
+
+    /// Decides again where something beside the attack has changed.
+    pub(super) fn reconsider(&mut self, now: Timestamp, id: AttackId) {
+        let Some(tracked) = self.attacks.get(&id) else { return };
+        let settled = match &tracked.stage {
+            Stage::Spent => true,
+            Stage::Mitigated(plan) => plan.phase != super::plan::Phase::Installed,
+            Stage::Idle | Stage::Waiting => false,
+        };
+        if !settled && tracked.ended.is_none() && !tracked.is_frozen() {
+            self.decide(now, id);
         }
     }
 
@@ -51,13 +78,15 @@ impl Planner {
         if matches!(tracked.stage, Stage::Spent) {
             return;
         }
-        match self.choose(now, tracked, None, former.as_ref()) {
+        let (verdict, proposals) = self.choose(now, tracked, None, former.as_ref());
+        self.propose(id, proposals);
+        match verdict {
             Verdict::Keep | Verdict::Later(_) => {}
-            Verdict::Mitigate { response, candidate, refusals } => {
+            Verdict::Mitigate { response, step, candidate, refusals } => {
                 let known = former.as_ref().is_some_and(|plan| {
                     plan.response == response.name && plan.routes == candidate.routes
                 });
-                let reason = self.adopt(now, id, &response, candidate, &refusals, former);
+                let reason = self.adopt(now, id, (&response, step), candidate, &refusals, former);
                 if !known {
                     self.say_plan(id, format!("the policy changed; {reason}"));
                 }
@@ -79,49 +108,177 @@ impl Planner {
         tracked: &Tracked,
         current: Option<&Plan>,
         former: Option<&Plan>,
-    ) -> Verdict {
+    ) -> (Verdict, Vec<Proposal>) {
         let attack = &tracked.attack;
-        let mut refusals = Vec::new();
+        let (refusals, proposals) = (Vec::new(), Vec::new());
+        let mut search = Search { now, tracked, current, former, refusals, proposals };
+        let minute = self.minute(now);
         let matching = self.policy.responses.iter().filter(|response| {
-            response.matcher.matches(
-                &attack.group,
-                attack.main_vector(),
-                tracked.severity,
-                attack.confidence(),
-            )
+            let matcher = &response.matcher;
+            let (vector, confidence) = (attack.main_vector(), attack.confidence());
+            matcher.matches(&attack.group, vector, tracked.severity, confidence)
+                && matcher.is_time(minute)
         });
         for response in matching {
-            let strength = Strength::of(response.action);
-            if let Some(plan) = current {
-                let same = response.name == plan.response;
-                if strength < plan.strength || (same && !outgrown(plan, attack)) {
-                    return Verdict::Keep;
-                }
-                let due = plan.changed + REFRESH_INTERVAL;
-                if strength == plan.strength && now < due {
-                    return Verdict::Later(due);
-                }
-            }
-            if response.action == ResponseAction::Observe {
-                return Verdict::Idle { response: Some(response.name.clone()), refusals };
-            }
-            let kept = former.map_or(&[][..], |plan| &plan.rules);
-            let own = current.or(former);
-            let carried = routes::carry_out(&self.policy, &self.sessions, attack, response, kept)
-                .and_then(|candidate| self.admit(now, attack, own, candidate));
-            let refusal = |cause| Refusal { response: Some(response.name.clone()), cause };
-            match carried {
-                Ok(mut candidate) => {
-                    refusals.extend(candidate.missing.drain(..).map(refusal));
-                    let response = Box::new(response.clone());
-                    return Verdict::Mitigate { response, candidate, refusals };
-                }
-                Err(causes) => refusals.extend(causes.into_iter().map(refusal)),
+            if let ControlFlow::Break(verdict) = self.try_response(&mut search, response) {
+                return (verdict, search.proposals);
             }
         }
-        match current {
+        let verdict = match current {
             Some(_) => Verdict::Keep,
-            None => Verdict::Idle { response: None, refusals },
+            None => Verdict::Idle { response: None, refusals: search.refusals },
+        };
+        (verdict, search.proposals)
+    }
+
+    fn try_response(&self, search: &mut Search<'_>, response: &Response) -> ControlFlow<Verdict> {
+        if response.action == ResponseAction::Observe && response.then.is_empty() {
+            // What is wanted but not in force yet is not given up for nothing.
+            return ControlFlow::Break(match search.current {
+                Some(_) => Verdict::Keep,
+                None => Verdict::Idle {
+                    response: Some(response.name.clone()),
+                    refusals: std::mem::take(&mut search.refusals),
+                },
+            });
+        }
+        let mut highest = usize::MAX;
+        for step in self.steps(search, response) {
+            if step <= highest {
+                highest = highest.min(self.try_step(search, response, step)?);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The steps of `response` to try: the one whose turn it is; stronger ones where the policy
+    /// wants them in place of what cannot be done; then weaker ones.
+    fn steps(&self, search: &Search<'_>, response: &Response) -> Vec<usize> {
+        let tracked = search.tracked;
+        let own = |plan: &&Plan| plan.response == response.name;
+        let current = search.current.filter(own);
+        let begun = current.or(search.former.filter(own)).map_or(0, |plan| plan.step);
+        let mut step = begun.min(response.then.len());
+        let mut progress =
+            current.map_or(Progress::default(), |plan| self.progress(search.now, tracked, plan));
+        while let Some(next) = response.then.get(step) {
+            let mut conditions = next.when.iter();
+            if !conditions.any(|it| it.holds(&tracked.attack, tracked.severity, progress)) {
+                break;
+            }
+            step += 1;
+            progress = Progress::default();
+        }
+        let mut steps = vec![step];
+        if self.otherwise(&response.name) == Otherwise::Next {
+            steps.extend(step + 1..response.steps());
+        }
+        steps.extend((0..step).rev());
+        steps
+    }
+
+    /// Tries one step. If it is not taken: the highest that may still be.
+    fn try_step(
+        &self,
+        search: &mut Search<'_>,
+        response: &Response,
+        step: usize,
+    ) -> ControlFlow<Verdict, usize> {
+        let (now, tracked) = (search.now, search.tracked);
+        let view = response.at(step);
+        let choice = Choice { response: response.name.clone(), step };
+        let refusal = |cause| Refusal { response: Some(response.name.clone()), cause };
+        if tracked.failed.contains(&choice) {
+            search.refusals.push(refusal(Cause::Failed));
+            return ControlFlow::Continue(usize::MAX);
+        }
+        let strength = Strength::of(view.action);
+        if let Some(plan) = search.current
+            && let Some(verdict) = self.compare(now, tracked, plan, &choice, strength)
+        {
+            return ControlFlow::Break(verdict);
+        }
+        if view.action == ResponseAction::Observe {
+            return ControlFlow::Continue(usize::MAX);
+        }
+        let kept = search.former.map_or(&[][..], |plan| &plan.rules);
+        let own = search.current.or(search.former);
+        let attack = &tracked.attack;
+        let carried = routes::carry_out(&self.policy, &self.sessions, attack, &view, kept)
+            .and_then(|candidate| self.admit(now, attack, own, candidate));
+        let mut candidate = match carried {
+            Ok(candidate) => candidate,
+            Err(causes) => {
+                search.refusals.extend(causes.into_iter().map(refusal));
+                return ControlFlow::Continue(usize::MAX);
+            }
+        };
+        let would = || reason::action(&view, step, &candidate.routes);
+        let cause = match self.policy.mode(&attack.group, view.action) {
+            Mode::Propose if !tracked.approved.contains(&choice) => {
+                search.proposals.push(Proposal {
+                    attack: attack.id,
+                    response: response.name.clone(),
+                    step,
+                    keys: candidate.keys().collect(),
+                    reason: format!("{}; {}", reason::attack(attack, tracked.severity), would()),
+                });
+                Cause::NeedsApproval { would: would() }
+            }
+            Mode::Observe => Cause::ObserveMode { would: would() },
+            Mode::Propose | Mode::Auto => {
+                search.refusals.extend(candidate.missing.drain(..).map(refusal));
+                let refusals = std::mem::take(&mut search.refusals);
+                let response = Box::new(view);
+                return ControlFlow::Break(Verdict::Mitigate {
+                    response,
+                    step,
+                    candidate,
+                    refusals,
+                });
+            }
+        };
+        search.refusals.push(refusal(cause));
+        // What nobody agreed to is no reason for something stronger.
+        ControlFlow::Continue(step)
+    }
+
+    /// Holds a choice against what is in place; `None` if it may take its place.
+    fn compare(
+        &self,
+        now: Timestamp,
+        tracked: &Tracked,
+        plan: &Plan,
+        choice: &Choice,
+        strength: Strength,
+    ) -> Option<Verdict> {
+        if tracked.failed.contains(&plan.choice()) {
+            return None;
+        }
+        let same = *choice == plan.choice();
+        if strength < plan.strength || (same && !self.outgrown(plan, &tracked.attack)) {
+            return Some(Verdict::Keep);
+        }
+        let due = plan.changed + REFRESH_INTERVAL;
+        (strength == plan.strength && now < due).then_some(Verdict::Later(due))
+    }
+
+    /// Remembers what waits for approval, and tells people of what is new.
+    fn propose(&mut self, id: AttackId, proposals: Vec<Proposal>) {
+        let Some(tracked) = self.attacks.get_mut(&id) else { return };
+        let known = std::mem::replace(&mut tracked.proposals, proposals);
+        let same = |one: &Proposal, other: &Proposal| {
+            one.response == other.response && one.step == other.step
+        };
+        let new: Vec<Proposal> = tracked
+            .proposals
+            .iter()
+            .filter(|proposal| !known.iter().any(|other| same(proposal, other)))
+            .cloned()
+            .collect();
+        for proposal in new {
+            let reason = format!("approval wanted: {}", proposal.reason);
+            self.say_about(id, DecisionKind::Propose(proposal.keys), reason);
         }
     }
 
@@ -134,8 +291,11 @@ impl Planner {
         mut candidate: Candidate,
     ) -> Result<Candidate, Vec<Cause>> {
         let adds = candidate.keys().any(|key| !self.claims.contains_key(&key));
-        if own.is_none() && adds && !self.breaker.permits(now, attack.target) {
-            return Err(vec![Cause::MassTrigger { targets: MAX_NEW_TARGETS, window: WINDOW }]);
+        let limits = self.policy.breaker;
+        let owned = &self.policy.space.owned;
+        if own.is_none() && adds && !self.breaker.permits(now, attack.target, limits, owned) {
+            let targets = usize::try_from(limits.targets).unwrap_or(usize::MAX);
+            return Err(vec![Cause::MassTrigger { targets, window: limits.within }]);
         }
         let wanted: BTreeSet<MitigationKey> = candidate.keys().collect();
         // What the attack alone holds now and would not keep makes room.
@@ -150,6 +310,9 @@ impl Planner {
         let at = |backend: &BackendId, key: &&MitigationKey| key.backend == *backend;
         let backends: BTreeSet<BackendId> = wanted.iter().map(|key| key.backend.clone()).collect();
         let mut total = self.claims.len().saturating_sub(freed.len());
+        let per_group = self.policy.budgets.per_group;
+        let most = self.policy.budgets.mitigations;
+        let mut in_group = self.claimed_by_group(attack, per_group).saturating_sub(freed.len());
         for backend in backends {
             let new: Vec<&MitigationKey> = wanted
                 .iter()
@@ -166,10 +329,13 @@ impl Planner {
                 Cause::BackendFull { backend: backend.clone(), limit }
             } else if new_rules > 0 && rules_used + new_rules > rule_limit {
                 Cause::RulesFull { backend: backend.clone(), limit: rule_limit }
-            } else if new > 0 && total + new > MAX_MITIGATIONS {
-                Cause::Full { limit: MAX_MITIGATIONS }
+            } else if new > 0 && total + new > most {
+                Cause::Full { limit: most }
+            } else if new > 0 && in_group + new > per_group {
+                Cause::GroupFull { group: attack.group.clone(), limit: per_group }
             } else {
                 total += new;
+                in_group += new;
                 continue;
             };
             candidate.routes.retain(|(other, _)| *other != backend);
@@ -179,11 +345,24 @@ impl Planner {
         if candidate.routes.is_empty() { Err(candidate.missing) } else { Ok(candidate) }
     }
 
+    /// How many mitigations there are for the targets of the attack's group, if that matters.
+    fn claimed_by_group(&self, attack: &Attack, limit: usize) -> usize {
+        if limit >= self.policy.budgets.mitigations {
+            return 0;
+        }
+        let of_group = |id: &AttackId| {
+            self.attacks.get(id).is_some_and(|tracked| tracked.attack.group == attack.group)
+        };
+        self.claims.values().filter(|ids| ids.iter().any(of_group)).count()
+    }
+
     /// Most routes, and most rules among them. Four fifths of what the peer takes: beyond, it
     /// resets the session and loses all routes.
     fn limits(&self, backend: &BackendId) -> (usize, usize) {
         match backend {
-            BackendId::Kernel => (MAX_KERNEL_RULES, MAX_KERNEL_RULES),
+            BackendId::Kernel => {
+                (self.policy.budgets.kernel_rules, self.policy.budgets.kernel_rules)
+            }
             // Policies name none.
             BackendId::External(_) => (0, 0),
             BackendId::Peer(name) => {
@@ -204,7 +383,7 @@ impl Planner {
         refusals: Vec<Refusal>,
     ) {
         let mass = |refusal: &Refusal| matches!(refusal.cause, Cause::MassTrigger { .. });
-        if refusals.iter().any(mass) && self.breaker.trip(now) {
+        if refusals.iter().any(mass) && self.breaker.trip(now, self.policy.breaker) {
             self.timers_changed = true;
         }
         let waits = refusals.iter().any(|refusal| refusal.cause.passes());
@@ -223,6 +402,16 @@ impl Planner {
         let (attack, severity) = (tracked.attack.clone(), tracked.severity);
         self.say_idle(&attack, severity, response, refusals);
     }
+
+    /// Whether the attack gets through and the rules of `plan` are not what would be made of it now.
+    fn outgrown(&self, plan: &Plan, attack: &Attack) -> bool {
+        !plan.rules.is_empty()
+            && gets_through(attack)
+            && !rule::synthesise(attack.target, &attack.vectors).is_ok_and(|mut rules| {
+                rules.truncate(self.policy.budgets.rules_per_attack);
+                rule::still_fits(&plan.rules, &rules)
+            })
+    }
 }
 
 /// At least one, unless there is nothing.
@@ -233,12 +422,4 @@ fn four_fifths(most: u32) -> usize {
 
 fn rules(keys: &[&MitigationKey]) -> usize {
     keys.iter().filter(|key| matches!(key.nlri, Nlri::FlowSpec(_))).count()
-}
-
-/// Whether the attack gets through and the rules of `plan` are not what would be made of it now.
-fn outgrown(plan: &Plan, attack: &Attack) -> bool {
-    !plan.rules.is_empty()
-        && gets_through(attack)
-        && !rule::synthesise(attack.target, &attack.vectors)
-            .is_ok_and(|rules| rule::still_fits(&plan.rules, &rules))
 }

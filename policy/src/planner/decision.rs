@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate_model::{AttackId, BackendId, MitigationKey, Prefix, Severity};
 
 use crate::guard;
-use crate::policy::Family;
+use crate::policy::{Family, ServicePort};
 use crate::profile::NotAccepted;
 use crate::rule::NoRule;
 
@@ -35,8 +35,45 @@ pub enum DecisionKind {
     Observe,
     /// Responses match, but none could be carried out. Never empty.
     Refused(Vec<Refusal>),
+    /// These would be wanted if a person approved.
+    Propose(Vec<MitigationKey>),
+    /// These are wanted, but their backends do not have them in force, each for a reason.
+    NotEnforced(Vec<(MitigationKey, String)>),
+    /// What was wanted had no effect and is not wanted any more.
+    NoEffect,
     /// What was wanted for the attack is not wanted any more.
     Release,
+}
+
+impl DecisionKind {
+    /// A stable word for programs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Mitigate(_) => "mitigate",
+            Self::Observe => "observe",
+            Self::Refused(_) => "refused",
+            Self::Propose(_) => "propose",
+            Self::NotEnforced(_) => "not-enforced",
+            Self::NoEffect => "no-effect",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// What waits for a person's approval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// The attack.
+    pub attack: AttackId,
+    /// Name of the response.
+    pub response: String,
+    /// Which step of it, the first being 0.
+    pub step: usize,
+    /// What would be wanted.
+    pub keys: Vec<MitigationKey>,
+    /// Why, for people: one line.
+    pub reason: String,
 }
 
 /// Why a response is not carried out, or not everywhere.
@@ -96,6 +133,35 @@ pub enum Cause {
         /// The most that are wanted at once.
         limit: usize,
     },
+    /// The targets of one group have as many as they may have.
+    #[error("group {group} is at its limit of {limit} mitigations")]
+    GroupFull {
+        /// The group.
+        group: String,
+        /// The most for its targets.
+        limit: usize,
+    },
+    /// The policy only observes.
+    #[error("observed only, as the policy says; would {would}")]
+    ObserveMode {
+        /// What would be done otherwise.
+        would: String,
+    },
+    /// A person has to approve.
+    #[error("waits for approval; would {would}")]
+    NeedsApproval {
+        /// What would be done.
+        would: String,
+    },
+    /// It was tried and not enforced, or had no effect.
+    #[error("tried in vain before")]
+    Failed,
+    /// It would cut off every client of a service.
+    #[error("it would cut off every client of {service}, which is among the `allowed-ports`")]
+    AllowedPort {
+        /// The service.
+        service: ServicePort,
+    },
     /// Too many targets at once: more likely our mistake than as many attacks.
     #[error(
         "{targets} targets were newly mitigated within {} s: what is installed stays, nothing is \
@@ -127,6 +193,11 @@ impl Cause {
             Self::RulesFull { .. } => "rules-full",
             Self::BackendFull { .. } => "backend-full",
             Self::Full { .. } => "full",
+            Self::GroupFull { .. } => "group-full",
+            Self::ObserveMode { .. } => "observe-mode",
+            Self::NeedsApproval { .. } => "needs-approval",
+            Self::Failed => "failed",
+            Self::AllowedPort { .. } => "allowed-port",
             Self::MassTrigger { .. } => "mass-trigger",
             Self::TooManyAttacks { .. } => "too-many-attacks",
         }
@@ -139,6 +210,7 @@ impl Cause {
             Self::BackendFull { .. }
                 | Self::RulesFull { .. }
                 | Self::Full { .. }
+                | Self::GroupFull { .. }
                 | Self::MassTrigger { .. }
         )
     }

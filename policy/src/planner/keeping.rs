@@ -7,10 +7,10 @@ use tidegate_model::{
 };
 
 use super::decision::Refusal;
-use super::hold::{Hidden, doubled};
+use super::hold::Hidden;
 use super::plan::{Phase, Plan, Stage, Strength};
 use super::routes::{self, Candidate};
-use super::{PROBE_WINDOW, Planner, reason};
+use super::{Planner, reason};
 use crate::guard;
 use crate::policy::Response;
 
@@ -20,7 +20,7 @@ impl Planner {
         &mut self,
         now: Timestamp,
         id: AttackId,
-        response: &Response,
+        (response, step): (&Response, usize),
         candidate: Candidate,
         refusals: &[Refusal],
         old: Option<Plan>,
@@ -35,27 +35,29 @@ impl Planner {
         // Another rule for the same answer, or another form of the same blackhole, is no new start.
         let (continued, begun) = match &old {
             Some(old) if old.is_blackhole() != (strength == Strength::Blackhole) => (None, None),
-            Some(old) if old.response == response.name => (Some(old), Some(old.begun)),
+            Some(old) if old.response == response.name && old.step == step => {
+                (Some(old), Some(old.begun))
+            }
             Some(old) if old.is_blackhole() => (Some(old), None),
             _ => (None, None),
         };
         let begun = begun.unwrap_or(now);
         let not_after = begun + response.max_lifetime;
         let (hold, at_least_until, phase) = match continued {
-            Some(old) => (old.hold, old.lifetime.at_least_until, old.phase),
+            Some(old) => (old.hold, old.lifetime.at_least_until, old.phase.clone()),
             None => {
                 let hold = self.holds.first(now, target, hidden, response.min_lifetime);
                 (hold, now + hold, Phase::Installed)
             }
         };
         if old.is_none() && candidate.keys().any(|key| !self.claims.contains_key(&key)) {
-            self.breaker.record(now, target);
+            self.breaker.record(now, target, self.policy.breaker);
         }
         let fresh = || {
             format!(
                 "{}; {}{}; {}{}",
                 reason::attack(&tracked.attack, tracked.severity),
-                reason::action(response, &candidate.routes),
+                reason::action(response, step, &candidate.routes),
                 reason::losses(&candidate.losses),
                 reason::lifetime(hold.min(response.max_lifetime), response.max_lifetime),
                 reason::refusals(refusals),
@@ -66,12 +68,21 @@ impl Planner {
             .as_ref()
             .filter(|old| old.response == response.name && old.routes == candidate.routes);
         let reason = unchanged.map_or_else(fresh, |old| old.reason.clone());
+        // What another answer has hidden since is not what the attack was before.
+        let current = tracked.attack.current;
+        let before = old.as_ref().map_or(current, |old| old.before.max(current));
+        let armed = old.as_ref().map(|old| old.armed.clone()).filter(|_| phase != Phase::Installed);
         let plan = Plan {
             response: response.name.clone(),
+            step,
             strength,
             hidden,
             routes: candidate.routes,
+            armed: armed.unwrap_or_default(),
             rules: candidate.rules,
+            in_force: Some(now),
+            before,
+            futile_since: None,
             reason: reason.clone(),
             begun,
             changed: now,
@@ -82,12 +93,14 @@ impl Planner {
         };
         self.room_made |= old.is_some();
         self.put(id, Stage::Mitigated(Box::new(plan)));
+        self.check_enforcement(now, id);
         reason
     }
 
     /// Keeps what outlives its attack, as far as another policy allows.
     pub(super) fn keep_if_allowed(&mut self, now: Timestamp, id: AttackId, mut plan: Plan) {
         plan.routes.retain(|(backend, route)| self.allows(backend, route));
+        plan.armed.retain(|(backend, route)| self.allows(backend, route));
         let Some(tracked) = self.attacks.get(&id) else { return };
         let candidate = Candidate {
             routes: plan.routes.clone(),
@@ -118,114 +131,12 @@ impl Planner {
                     && routes::accepts(peer, route)
             }),
         };
-        carried && guard::judge(&self.policy.space, &self.sessions, route).is_ok()
+        carried
+            && guard::judge(&self.policy.space, &self.sessions, route).is_ok()
+            && guard::judge_sources(&self.policy.allowed_remotes, route).is_ok()
     }
 
-    /// Does what is due for one attack.
-    pub(super) fn expire(&mut self, now: Timestamp, id: AttackId) {
-        let Some(tracked) = self.attacks.get(&id) else { return };
-        let Some(plan) = tracked.plan() else { return };
-        let over = now >= plan.lifetime.at_least_until;
-        match (tracked.ended, plan.phase) {
-            (Some(reason), _) if over => self.release(now, id, &format!("over: {reason}")),
-            (Some(_), _) => {}
-            (None, _) if now >= plan.lifetime.not_after => self.spend(id),
-            (None, Phase::Probing(until)) => {
-                if now >= until {
-                    self.reannounce(now, id, "not over");
-                }
-            }
-            (None, Phase::Installed) if plan.is_blackhole() => {
-                if over {
-                    self.probe(now, id);
-                }
-            }
-            (None, Phase::Installed) => {
-                if plan.refresh_due.is_some_and(|due| due <= now) {
-                    self.change_plan(id, |plan| plan.refresh_due = None);
-                    self.decide(now, id);
-                }
-            }
-        }
-    }
-
-    /// Lifts a blackhole to look, unless another attack keeps it in place: then with that one.
-    fn probe(&mut self, now: Timestamp, id: AttackId) {
-        let Some(plan) = self.attacks.get(&id).and_then(|tracked| tracked.plan()) else { return };
-        let others = routes::keys(&plan.routes).flat_map(|key| self.claimants(&key));
-        let kept = others
-            .filter(|other| *other != id)
-            .filter_map(|other| self.attacks.get(&other)?.plan())
-            .filter(|other| other.phase == Phase::Installed)
-            .map(|other| other.lifetime.at_least_until)
-            .filter(|until| *until > now)
-            .max();
-        if let Some(until) = kept {
-            self.change_plan(id, |plan| {
-                plan.lifetime.at_least_until = until.min(plan.lifetime.not_after);
-            });
-            return;
-        }
-        let until = now + self.policy.judging.exit_hold + PROBE_WINDOW;
-        let held = reason::span(plan.hold);
-        self.change_plan(id, |plan| plan.phase = Phase::Probing(until));
-        let why = format!("blackholed for {held}: lifted to see whether the attack goes on");
-        self.say_release(id, why);
-    }
-
-    /// Puts a lifted blackhole back, for twice as long.
-    pub(super) fn reannounce(&mut self, now: Timestamp, id: AttackId, why: &str) {
-        let Some(tracked) = self.attacks.get(&id) else { return };
-        let Some(plan) = tracked.plan() else { return };
-        let hold = doubled(plan.hold);
-        let reason = format!(
-            "{why} while the blackhole was lifted: back for {}; {}; `{}`",
-            reason::span(hold),
-            reason::attack(&tracked.attack, tracked.severity),
-            plan.response,
-        );
-        let text = reason.clone();
-        self.change_plan(id, |plan| {
-            plan.hold = hold;
-            plan.phase = Phase::Installed;
-            plan.changed = now;
-            plan.reason = text;
-            plan.lifetime.at_least_until = (now + hold).min(plan.lifetime.not_after);
-        });
-        self.say_plan(id, reason);
-    }
-
-    /// The hard end: nothing more for this attack.
-    fn spend(&mut self, id: AttackId) {
-        let Some(plan) = self.attacks.get(&id).and_then(|tracked| tracked.plan()) else { return };
-        let most = reason::span(plan.lifetime.not_after.since(plan.begun));
-        self.say_release(
-            id,
-            format!(
-                "the maximum lifetime of {most} is over: withdrawn, and not again for this attack"
-            ),
-        );
-        self.put(id, Stage::Spent);
-        self.room_made = true;
-    }
-
-    /// Withdraws what is left of an attack that is over, and forgets it.
-    pub(super) fn release(&mut self, now: Timestamp, id: AttackId, why: &str) {
-        let Some(tracked) = self.attacks.get(&id) else { return };
-        let Some(plan) = tracked.plan() else { return };
-        let (target, hidden, hold) = (tracked.attack.target, plan.hidden, plan.hold);
-        self.holds.remember(now, target, hidden, hold);
-        let what = match plan.phase {
-            Phase::Installed => "withdrawn",
-            Phase::Probing(_) => "the blackhole stays lifted",
-        };
-        self.say_release(id, format!("{why}; {what}"));
-        self.put(id, Stage::Idle);
-        self.attacks.remove(&id);
-        self.room_made = true;
-    }
-
-    fn change_plan(&mut self, id: AttackId, change: impl FnOnce(&mut Plan)) {
+    pub(super) fn change_plan(&mut self, id: AttackId, change: impl FnOnce(&mut Plan)) {
         let Some(plan) = self.attacks.get(&id).and_then(|tracked| tracked.plan()) else { return };
         let mut plan = plan.clone();
         change(&mut plan);
@@ -236,7 +147,7 @@ impl Planner {
     pub(super) fn put(&mut self, id: AttackId, stage: Stage) {
         let Some(tracked) = self.attacks.get_mut(&id) else { return };
         let keys = |plan: Option<&Plan>| -> BTreeSet<MitigationKey> {
-            plan.map(|plan| routes::keys(&plan.routes).collect()).unwrap_or_default()
+            plan.map(|plan| routes::keys(plan.all_routes()).collect()).unwrap_or_default()
         };
         let old = keys(tracked.plan());
         tracked.stage = stage;
@@ -269,6 +180,8 @@ impl Planner {
         ids.remove(&id);
         if ids.is_empty() {
             self.claims.remove(key);
+            self.heard.remove(key);
+            self.matched.remove(key);
             if let Some(claimed) = self.claimed_at.get_mut(&key.backend) {
                 let rule = usize::from(matches!(key.nlri, Nlri::FlowSpec(_)));
                 claimed.routes = claimed.routes.saturating_sub(1);
@@ -278,7 +191,7 @@ impl Planner {
         }
     }
 
-    fn claimants(&self, key: &MitigationKey) -> Vec<AttackId> {
+    pub(super) fn claimants(&self, key: &MitigationKey) -> Vec<AttackId> {
         self.claims.get(key).into_iter().flatten().copied().collect()
     }
 
@@ -299,9 +212,14 @@ impl Planner {
             }
         }
         match wanted {
-            Some(mitigation) => self.desired.mitigations.insert(key.clone(), mitigation),
-            None => self.desired.mitigations.remove(key),
-        };
+            Some(mitigation) => {
+                self.desired.mitigations.insert(key.clone(), mitigation);
+            }
+            None => {
+                self.desired.mitigations.remove(key);
+                self.flaps.record(self.now, key, self.policy.flapping);
+            }
+        }
     }
 
     /// What all attacks that want `key` installed make of it: the strongest says how and why, the
@@ -313,13 +231,9 @@ impl Planner {
                 continue;
             };
             let mut wanted = plan
-                .routes
-                .iter()
+                .wanted()
                 .filter(|(backend, route)| *backend == key.backend && route.nlri == key.nlri);
-            let Some((backend, route)) = wanted.next().filter(|_| plan.phase == Phase::Installed)
-            else {
-                continue;
-            };
+            let Some((backend, route)) = wanted.next() else { continue };
             let mut mitigation = Mitigation {
                 backend: backend.clone(),
                 route: route.clone(),

@@ -60,35 +60,46 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_model::{
-    Attack, AttackEvent, AttackId, BackendId, DesiredSet, EndReason, MitigationKey, Occlusion,
-    Prefix, Severity, Timestamp,
+    Attack, AttackEvent, AttackId, BackendId, DesiredSet, EndReason, Mitigation, MitigationKey,
+    Occlusion, Prefix, Rate, Severity, Timestamp,
 };
 
-use crate::policy::Policy;
+use crate::policy::{Budgets, Policy, minute_of_week};
 
 mod breaker;
 mod choice;
 mod decision;
+mod flaps;
 mod hold;
 mod keeping;
+mod lifting;
+mod orders;
 mod plan;
 mod reason;
 mod routes;
+mod sight;
+mod standing;
 
-pub use breaker::{COOL_DOWN, MAX_NEW_TARGETS, WINDOW};
-pub use decision::{Cause, Decision, DecisionKind, Refusal};
+pub use decision::{Cause, Decision, DecisionKind, Proposal, Refusal};
+
+pub use flaps::MAX_FLAPS_REMEMBERED;
 pub use hold::{FIRST_RELAPSE_HOLD, MAX_HOLD, MAX_REMEMBERED, MIN_BLACKHOLE_HOLD, RELAPSE};
+pub use orders::{MAX_ORDER_TEXT, MAX_TTL, ManualAction, Order, OrderRefused};
+pub use sight::{Coverage, Effect, SETTLE, Sensor, Sight};
+pub use standing::Standing;
 
 use breaker::Breaker;
+use flaps::Flaps;
 use hold::Holds;
-use plan::{Claimed, Phase, Plan, Stage, Tracked, gets_through};
+use plan::{Claimed, Origin, Phase, Plan, Stage, Tracked, gets_through};
+use standing::Heard;
 
 /// Most attacks that are followed. Further ones are refused until one ends.
 pub const MAX_ATTACKS: usize = 16_384;
-/// Most mitigations wanted at once, over all backends.
-pub const MAX_MITIGATIONS: usize = 4096;
-/// Most rules wanted in the kernel.
-pub const MAX_KERNEL_RULES: usize = 1024;
+/// Most mitigations wanted at once, over all backends, if the policy does not allow fewer.
+pub const MAX_MITIGATIONS: usize = Budgets::MOST_MITIGATIONS;
+/// Most rules wanted in the kernel, if the policy does not allow fewer.
+pub const MAX_KERNEL_RULES: usize = Budgets::MOST_KERNEL_RULES;
 /// Rules of one attack are replaced at most once in this time.
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 /// How much longer than the detector needs to call an end a blackhole is lifted to look.
@@ -96,8 +107,10 @@ pub const PROBE_WINDOW: Duration = Duration::from_secs(2);
 /// Most decisions that wait to be polled. The oldest go first, and are counted.
 pub const MAX_DECISIONS: usize = 4096;
 /// Most waiting attacks that are decided again when room appears, the worst first. The others get
-/// their turn a [`WINDOW`] later, or with their next update.
+/// their turn a [`RECONSIDER_INTERVAL`] later, or with their next update.
 pub const MAX_RECONSIDERED: usize = 64;
+/// See [`MAX_RECONSIDERED`].
+pub const RECONSIDER_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Plans what to do about attacks.
 #[derive(Debug)]
@@ -109,8 +122,21 @@ pub struct Planner {
     /// is lifted has room to come back.
     claims: BTreeMap<MitigationKey, BTreeSet<AttackId>>,
     claimed_at: BTreeMap<BackendId, Claimed>,
+    /// What was last heard of each claimed route.
+    heard: BTreeMap<MitigationKey, Heard>,
+    /// How much each claimed route matches, where somebody counts.
+    matched: BTreeMap<MitigationKey, Rate>,
     holds: Holds,
+    flaps: Flaps,
     breaker: Breaker,
+    sensor: Sensor,
+    /// A time on the planner's clock, and the seconds since 1970-01-01 UTC that it was then.
+    wall: Option<(Timestamp, u64)>,
+    /// Which responses were in their hours when the wall clock was last looked at.
+    in_time: Vec<bool>,
+    last_manual: u64,
+    /// The time of the current call.
+    now: Timestamp,
     desired: DesiredSet,
     /// Where each blackhole in the desired set is wanted.
     blackholed: BTreeMap<Prefix, BTreeSet<BackendId>>,
@@ -135,8 +161,16 @@ impl Planner {
             attacks: BTreeMap::new(),
             claims: BTreeMap::new(),
             claimed_at: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            matched: BTreeMap::new(),
             holds: Holds::default(),
+            flaps: Flaps::default(),
             breaker: Breaker::default(),
+            sensor: Sensor::Seeing,
+            wall: None,
+            in_time: Vec::new(),
+            last_manual: 0,
+            now: Timestamp::ZERO,
             desired: DesiredSet::default(),
             blackholed: BTreeMap::new(),
             decisions: VecDeque::new(),
@@ -152,6 +186,7 @@ impl Planner {
     /// Takes news of an attack. An update of an attack never heard of starts it; news of one that
     /// has ended is ignored.
     pub fn handle_attack(&mut self, now: Timestamp, event: &AttackEvent) {
+        self.now = now;
         match event {
             AttackEvent::Started(attack) | AttackEvent::Updated(attack) => {
                 self.learn(now, event, attack)
@@ -164,6 +199,7 @@ impl Planner {
     /// Plans everything anew by another policy. What that policy does not allow goes at once,
     /// whatever its minimum lifetime.
     pub fn handle_policy(&mut self, now: Timestamp, policy: Arc<Policy>) {
+        self.now = now;
         self.sessions = policy.session_addresses().into_iter().collect();
         self.policy = policy;
         let before = self.desired.mitigations.clone();
@@ -172,8 +208,13 @@ impl Planner {
         let ids: Vec<AttackId> = self.attacks.keys().copied().collect();
         for id in ids {
             let Some(tracked) = self.attacks.get_mut(&id) else { continue };
-            tracked.severity = self.policy.severities.severity(tracked.attack.excess);
-            order.push((tracked.ended.is_some(), Reverse(tracked.severity), id));
+            let stays = tracked.ended.is_some() || tracked.is_frozen();
+            tracked.failed.clear();
+            tracked.proposals.clear();
+            if tracked.origin == Origin::Policy {
+                tracked.severity = self.policy.severity(now, &tracked.attack);
+            }
+            order.push((stays, Reverse(tracked.severity), id));
             if let Some(plan) = tracked.plan().cloned() {
                 plans.insert(id, plan);
                 self.put(id, Stage::Idle);
@@ -181,12 +222,14 @@ impl Planner {
         }
         // Where limits shrank, what still goes on comes before what is over, the worst first.
         order.sort_unstable();
-        for (over, _, id) in order {
+        for (stays, _, id) in order {
             match plans.remove(&id) {
-                Some(plan) if over => self.keep_if_allowed(now, id, plan),
+                Some(plan) if stays => self.keep_if_allowed(now, id, plan),
+                None if stays => {}
                 plan => self.replan(now, id, plan),
             }
         }
+        self.in_time = self.times(now);
         self.set_changed = self.desired.mitigations != before;
         self.settle(now);
     }
@@ -196,16 +239,47 @@ impl Planner {
         if self.next_timeout.is_none_or(|due| due > now) {
             return;
         }
+        self.now = now;
         let due: Vec<AttackId> = self
             .attacks
             .iter()
-            .filter(|(_, tracked)| tracked.due().is_some_and(|due| due <= now))
+            .filter(|(_, tracked)| self.due(tracked).is_some_and(|due| due <= now))
             .map(|(id, _)| *id)
             .collect();
+        self.timers_changed |= !due.is_empty();
         for id in due {
             self.expire(now, id);
         }
         self.settle(now);
+    }
+
+    /// Takes note that it is `unix` seconds since 1970-01-01 UTC. To be called now and then: what
+    /// has its hours begins and ends with these calls. Without one, it never begins.
+    pub fn handle_wall(&mut self, now: Timestamp, unix: u64) {
+        self.now = now;
+        self.wall = Some((now, unix));
+        let in_time = self.times(now);
+        if in_time == self.in_time {
+            return;
+        }
+        self.in_time = in_time;
+        let ids: Vec<AttackId> = self.attacks.keys().copied().collect();
+        for id in ids {
+            self.reconsider(now, id);
+        }
+        self.settle(now);
+    }
+
+    /// The minute of the week on the policy's clock.
+    fn minute(&self, now: Timestamp) -> Option<u32> {
+        let (then, unix) = self.wall?;
+        let unix = unix.saturating_add(now.since(then).as_secs());
+        Some(minute_of_week(unix, self.policy.utc_offset))
+    }
+
+    fn times(&self, now: Timestamp) -> Vec<bool> {
+        let minute = self.minute(now);
+        self.policy.responses.iter().map(|response| response.matcher.is_time(minute)).collect()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is next needed.
@@ -241,8 +315,19 @@ impl Planner {
         }
     }
 
+    /// What waits for approval, by attack.
+    pub fn proposals(&self) -> impl Iterator<Item = &Proposal> {
+        self.attacks.values().flat_map(|tracked| &tracked.proposals)
+    }
+
+    /// The desired mitigations of an attack that are wanted now, by key.
+    pub fn mitigations_of(&self, attack: AttackId) -> impl Iterator<Item = &Mitigation> {
+        let of = move |mitigation: &&Mitigation| mitigation.attacks.contains(&attack);
+        self.desired.mitigations.values().filter(of)
+    }
+
     fn learn(&mut self, now: Timestamp, event: &AttackEvent, attack: &Attack) {
-        let severity = self.policy.severities.severity(attack.excess);
+        let severity = self.policy.severity(now, attack);
         if !self.attacks.contains_key(&attack.id) && self.attacks.len() >= MAX_ATTACKS {
             if matches!(event, AttackEvent::Started(_)) {
                 let cause = Cause::TooManyAttacks { limit: MAX_ATTACKS };
@@ -251,18 +336,16 @@ impl Planner {
             }
             return;
         }
-        let tracked = self.attacks.entry(attack.id).or_insert_with(|| Tracked {
-            attack: attack.clone(),
-            severity,
-            ended: None,
-            stage: Stage::Idle,
-            told: None,
-        });
-        if tracked.ended.is_some() {
+        let tracked = self
+            .attacks
+            .entry(attack.id)
+            .or_insert_with(|| Tracked::new(attack.clone(), severity, Origin::Policy));
+        if tracked.ended.is_some() || tracked.origin == Origin::Manual {
             return;
         }
         tracked.attack = attack.clone();
         tracked.severity = tracked.severity.max(severity);
+        self.timers_changed |= self.policy.severities.grows_at(now, attack).is_some();
         match &tracked.stage {
             Stage::Spent => {}
             Stage::Mitigated(plan) if plan.phase != Phase::Installed => {
@@ -270,28 +353,26 @@ impl Planner {
                     self.reannounce(now, attack.id, "above its limit");
                 }
             }
+            _ if tracked.is_frozen() => {}
             _ => self.decide(now, attack.id),
         }
     }
 
     fn end(&mut self, now: Timestamp, attack: &Attack, reason: EndReason) {
         let Some(tracked) = self.attacks.get_mut(&attack.id) else { return };
-        if tracked.ended.is_some() {
+        if tracked.ended.is_some() || tracked.origin == Origin::Manual {
             return;
         }
         tracked.attack = attack.clone();
-        let Some(plan) = tracked.plan() else {
+        if tracked.plan().is_none() {
             self.attacks.remove(&attack.id);
-            return;
-        };
-        let quiet = matches!(reason, EndReason::Quiet(_));
-        let early = plan.phase == Phase::Installed && now < plan.lifetime.at_least_until;
-        if quiet && early {
-            tracked.ended = Some(reason);
             self.timers_changed = true;
-        } else {
-            self.release(now, attack.id, &format!("over: {reason}"));
+            return;
         }
+        if matches!(reason, EndReason::Quiet(_)) && self.outlasts(now, attack.id, reason) {
+            return;
+        }
+        self.release(now, attack.id, &format!("over: {reason}"));
     }
 
     /// Ends a call: gives room to those who wait, counts the change, sets the timer.
@@ -313,7 +394,7 @@ impl Planner {
                 .collect();
             waiting.sort_unstable();
             if waiting.len() > MAX_RECONSIDERED {
-                self.more_waiting.get_or_insert(now + WINDOW);
+                self.more_waiting.get_or_insert(now + RECONSIDER_INTERVAL);
                 self.timers_changed = true;
             }
             for (_, id) in waiting.into_iter().take(MAX_RECONSIDERED) {
@@ -324,7 +405,7 @@ impl Planner {
             self.desired.generation += 1;
         }
         if std::mem::take(&mut self.timers_changed) {
-            let due = self.attacks.values().filter_map(Tracked::due);
+            let due = self.attacks.values().filter_map(|tracked| self.due(tracked));
             let others = [self.breaker.tripped_until(), self.more_waiting];
             self.next_timeout = due.chain(others.into_iter().flatten()).min();
         }
@@ -340,26 +421,23 @@ impl Planner {
 
     /// The attack's plan, for `reason`.
     fn say_plan(&mut self, id: AttackId, reason: String) {
-        let Some(tracked) = self.attacks.get(&id) else { return };
-        let Some(plan) = tracked.plan() else { return };
-        self.say(Decision {
-            attack: id,
-            target: tracked.attack.target,
-            severity: tracked.severity,
-            response: Some(plan.response.clone()),
-            kind: DecisionKind::Mitigate(routes::keys(&plan.routes).collect()),
-            reason,
-        });
+        let Some(plan) = self.attacks.get(&id).and_then(Tracked::plan) else { return };
+        let keys = plan.wanted_keys();
+        self.say_about(id, DecisionKind::Mitigate(keys), reason);
     }
 
     fn say_release(&mut self, id: AttackId, reason: String) {
+        self.say_about(id, DecisionKind::Release, reason);
+    }
+
+    fn say_about(&mut self, id: AttackId, kind: DecisionKind, reason: String) {
         let Some(tracked) = self.attacks.get(&id) else { return };
         self.say(Decision {
             attack: id,
             target: tracked.attack.target,
             severity: tracked.severity,
             response: tracked.plan().map(|plan| plan.response.clone()),
-            kind: DecisionKind::Release,
+            kind,
             reason,
         });
     }

@@ -1,21 +1,29 @@
 //! What is done about one attack, and in which stage that is.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidegate_model::{
-    Attack, BackendId, EndReason, FlowSpecRule, Lifetime, Route, Severity, Timestamp,
+    Attack, BackendId, EndReason, FlowSpecRule, Lifetime, MitigationKey, Rate, Route, Severity,
+    Timestamp,
 };
 
+use super::decision::Proposal;
 use super::hold::Hidden;
+use super::routes;
+use super::sight::Sight;
 use crate::policy::{FilterAction, ResponseAction};
 
 /// How drastic an action is. During an attack it never sinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Strength {
     Observe,
+    LocalMark,
     LocalLimit,
     LocalDiscard,
+    FlowSpecMark,
     FlowSpecLimit,
+    FlowSpecRedirect,
     FlowSpecDiscard,
     Blackhole,
 }
@@ -25,9 +33,16 @@ impl Strength {
         match action {
             ResponseAction::Observe => Self::Observe,
             ResponseAction::Local(FilterAction::Discard) => Self::LocalDiscard,
+            ResponseAction::Local(FilterAction::Mark(_)) => Self::LocalMark,
             ResponseAction::Local(_) => Self::LocalLimit,
             ResponseAction::FlowSpec(FilterAction::Discard) => Self::FlowSpecDiscard,
-            ResponseAction::FlowSpec(_) => Self::FlowSpecLimit,
+            ResponseAction::FlowSpec(FilterAction::Mark(_)) => Self::FlowSpecMark,
+            ResponseAction::FlowSpec(FilterAction::Redirect(_) | FilterAction::RedirectToIp(_)) => {
+                Self::FlowSpecRedirect
+            }
+            ResponseAction::FlowSpec(
+                FilterAction::RateLimitBytes(_) | FilterAction::RateLimitPackets(_),
+            ) => Self::FlowSpecLimit,
             ResponseAction::Rtbh => Self::Blackhole,
         }
     }
@@ -42,6 +57,22 @@ pub(super) struct Claimed {
     pub(super) rules: usize,
 }
 
+/// One step of one response.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Choice {
+    pub(super) response: String,
+    pub(super) step: usize,
+}
+
+/// Who asked for what is done about an attack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The policy, for an attack that was detected.
+    Policy,
+    /// A person, without an attack.
+    Manual,
+}
+
 /// An attack that is followed.
 #[derive(Clone, Debug)]
 pub(super) struct Tracked {
@@ -49,11 +80,22 @@ pub(super) struct Tracked {
     pub(super) attack: Attack,
     /// The worst so far.
     pub(super) severity: Severity,
+    pub(super) origin: Origin,
     /// Set when the attack is over and its mitigation stays for its minimum lifetime.
     pub(super) ended: Option<EndReason>,
     pub(super) stage: Stage,
     /// What was last said while nothing was mitigated: not said twice.
     pub(super) told: Option<Told>,
+    /// What was tried and not enforced, or had no effect. At most every step of every response.
+    pub(super) failed: BTreeSet<Choice>,
+    /// What a person approved. At most every step of every response.
+    pub(super) approved: BTreeSet<Choice>,
+    /// What waits for approval.
+    pub(super) proposals: Vec<Proposal>,
+    /// Who wants everything to stay as it is.
+    pub(super) held: Option<String>,
+    /// How much of it the sensor saw last.
+    pub(super) sight: Option<Sight>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +105,7 @@ pub(super) enum Stage {
     /// Not mitigated because there is no room now.
     Waiting,
     Mitigated(Box<Plan>),
-    /// The maximum lifetime has passed: nothing more for this attack.
+    /// The maximum lifetime has passed, or a person withdrew it: nothing more for this attack.
     Spent,
 }
 
@@ -80,9 +122,13 @@ pub(super) struct Told {
 pub(super) struct Plan {
     /// Name of the response.
     pub(super) response: String,
+    /// Which step of it.
+    pub(super) step: usize,
     pub(super) strength: Strength,
     pub(super) hidden: Hidden,
     pub(super) routes: Vec<(BackendId, Route)>,
+    /// Cheaper routes that take the place of a blackhole while it is lifted.
+    pub(super) armed: Vec<(BackendId, Route)>,
     /// The rules that were asked for, before they took the form that each backend takes.
     pub(super) rules: Vec<FlowSpecRule>,
     pub(super) reason: String,
@@ -90,6 +136,12 @@ pub(super) struct Plan {
     pub(super) begun: Timestamp,
     /// When the routes last changed.
     pub(super) changed: Timestamp,
+    /// Since when some backend has it in force; `None` while none has.
+    pub(super) in_force: Option<Timestamp>,
+    /// The rate of the attack before the mitigation.
+    pub(super) before: Rate,
+    /// Since when it has been seen to have no effect.
+    pub(super) futile_since: Option<Timestamp>,
     pub(super) hold: Duration,
     pub(super) lifetime: Lifetime,
     pub(super) phase: Phase,
@@ -97,20 +149,76 @@ pub(super) struct Plan {
     pub(super) refresh_due: Option<Timestamp>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Installed,
     /// A blackhole is lifted until then, to see whether the attack goes on.
-    Probing(Timestamp),
+    Probing {
+        until: Timestamp,
+        lifted: Lifted,
+    },
+}
+
+/// Where a blackhole is lifted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lifted {
+    /// At this backend: what comes through there shows whether the attack goes on.
+    At(BackendId),
+    Everywhere,
 }
 
 impl Plan {
     pub(super) fn is_blackhole(&self) -> bool {
         self.strength == Strength::Blackhole
     }
+
+    pub(super) fn choice(&self) -> Choice {
+        Choice { response: self.response.clone(), step: self.step }
+    }
+
+    /// Everything that it has room for, wanted now or not.
+    pub(super) fn all_routes(&self) -> impl Iterator<Item = &(BackendId, Route)> {
+        self.routes.iter().chain(&self.armed)
+    }
+
+    /// What of it is wanted now.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &(BackendId, Route)> {
+        let routes = self.routes.iter().filter(|(backend, _)| match &self.phase {
+            Phase::Installed => true,
+            Phase::Probing { lifted: Lifted::At(lifted), .. } => backend != lifted,
+            Phase::Probing { lifted: Lifted::Everywhere, .. } => false,
+        });
+        let armed = self
+            .armed
+            .iter()
+            .filter(|_| matches!(&self.phase, Phase::Probing { lifted: Lifted::Everywhere, .. }));
+        routes.chain(armed)
+    }
+
+    /// The keys of what is wanted now.
+    pub(super) fn wanted_keys(&self) -> Vec<MitigationKey> {
+        routes::keys(self.wanted()).collect()
+    }
 }
 
 impl Tracked {
+    /// Nothing is done about it yet.
+    pub(super) fn new(attack: Attack, severity: Severity, origin: Origin) -> Self {
+        Self {
+            attack,
+            severity,
+            origin,
+            ended: None,
+            stage: Stage::Idle,
+            told: None,
+            failed: BTreeSet::new(),
+            approved: BTreeSet::new(),
+            proposals: Vec::new(),
+            held: None,
+            sight: None,
+        }
+    }
+
     pub(super) fn plan(&self) -> Option<&Plan> {
         match &self.stage {
             Stage::Mitigated(plan) => Some(plan),
@@ -125,18 +233,9 @@ impl Tracked {
         }
     }
 
-    /// When time alone changes something.
-    pub(super) fn due(&self) -> Option<Timestamp> {
-        let plan = self.plan()?;
-        let lifetime = plan.lifetime;
-        let sooner = match plan.phase {
-            Phase::Probing(until) => Some(until),
-            Phase::Installed if self.ended.is_some() || plan.is_blackhole() => {
-                Some(lifetime.at_least_until)
-            }
-            Phase::Installed => plan.refresh_due,
-        };
-        Some(sooner.map_or(lifetime.not_after, |sooner| sooner.min(lifetime.not_after)))
+    /// Whether nothing may be changed but by time and by people.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.held.is_some() || self.origin == Origin::Manual
     }
 }
 

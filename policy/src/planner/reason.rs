@@ -36,8 +36,8 @@ fn trigger(trigger: &Trigger) -> String {
     }
 }
 
-/// `` `filters`: discard by 2 FlowSpec rules at peer a, peer b ``
-pub(super) fn action(response: &Response, routes: &[(BackendId, Route)]) -> String {
+/// `` `filters`, step 2: discard by 2 FlowSpec rules at peer a, peer b ``
+pub(super) fn action(response: &Response, step: usize, routes: &[(BackendId, Route)]) -> String {
     let mut counts: BTreeMap<&BackendId, usize> = BTreeMap::new();
     for (backend, _) in routes {
         *counts.entry(backend).or_default() += 1;
@@ -61,7 +61,10 @@ pub(super) fn action(response: &Response, routes: &[(BackendId, Route)]) -> Stri
         ResponseAction::FlowSpec(filter) => format!("{filter} by {}", rules("FlowSpec rule")),
         ResponseAction::Local(filter) => format!("{filter} by {}", rules("rule")),
     };
-    format!("`{}`: {what}", response.name)
+    match step {
+        0 => format!("`{}`: {what}", response.name),
+        _ => format!("`{}`, step {}: {what}", response.name, step + 1),
+    }
 }
 
 /// `; at peer a wider, without `packet-length`` for each loss.

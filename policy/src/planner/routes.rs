@@ -9,7 +9,7 @@ use tidegate_model::{
 
 use super::decision::Cause;
 use crate::guard;
-use crate::policy::{Family, FilterAction, Peer, Policy, Response, ResponseAction};
+use crate::policy::{Family, FilterAction, Peer, Policy, Response, ResponseAction, RouteTarget};
 use crate::profile::{self, ConfinedBy, FlowSpecProfile, Loss, NotAccepted, Widen};
 use crate::rule;
 
@@ -33,8 +33,10 @@ impl Candidate {
 }
 
 /// What `routes` are known by.
-pub(super) fn keys(routes: &[(BackendId, Route)]) -> impl Iterator<Item = MitigationKey> {
-    routes.iter().map(|(backend, route)| MitigationKey {
+pub(super) fn keys<'a>(
+    routes: impl IntoIterator<Item = &'a (BackendId, Route)>,
+) -> impl Iterator<Item = MitigationKey> {
+    routes.into_iter().map(|(backend, route)| MitigationKey {
         backend: backend.clone(),
         nlri: route.nlri.clone(),
     })
@@ -49,20 +51,36 @@ pub(super) fn carry_out(
     response: &Response,
     rules_kept: &[FlowSpecRule],
 ) -> Result<Candidate, Vec<Cause>> {
-    let family = attack.target.family();
     let (rules, action) = match response.action {
         ResponseAction::Observe | ResponseAction::Rtbh => (Vec::new(), None),
         ResponseAction::Local(filter) | ResponseAction::FlowSpec(filter) => {
-            let rules = rules(attack, rules_kept).map_err(|reason| vec![reason])?;
+            let mut rules = rules(attack, rules_kept).map_err(|reason| vec![reason])?;
+            rules.truncate(policy.budgets.rules_per_attack);
+            if filter == FilterAction::Discard {
+                spare_services(policy, attack, &rules)?;
+            }
             (rules, Some(filter_action(filter)))
         }
     };
+    put(policy, sessions, attack.target, response, (rules, action))
+}
+
+/// The routes with which `response` carries out `rules`, or blackholes `target` if there is no
+/// action for rules.
+pub(super) fn put(
+    policy: &Policy,
+    sessions: &[IpAddr],
+    target: Prefix,
+    response: &Response,
+    (rules, action): (Vec<FlowSpecRule>, Option<TrafficFilteringAction>),
+) -> Result<Candidate, Vec<Cause>> {
+    let family = target.family();
     let mut routes = Vec::new();
     let mut losses = Vec::new();
     let mut missing: Vec<Cause> = Vec::new();
     for (backend, peer) in backends(policy, response, family) {
         let put = match action {
-            None => blackhole(peer, attack.target).map(|route| (vec![route], Vec::new())),
+            None => blackhole(peer, target).map(|route| (vec![route], Vec::new())),
             Some(action) => filters(peer, &rules, action, response.widen),
         };
         let (wanted, lost) = match put {
@@ -74,7 +92,11 @@ pub(super) fn carry_out(
             }
         };
         // All rules or none: half of them would leave the target down and pass for an answer.
-        match wanted.iter().try_for_each(|route| guard::judge(&policy.space, sessions, route)) {
+        let judged = wanted.iter().try_for_each(|route| {
+            guard::judge(&policy.space, sessions, route)?;
+            guard::judge_sources(&policy.allowed_remotes, route)
+        });
+        match judged {
             Ok(()) => {
                 losses.extend(lost.into_iter().map(|loss| (backend.clone(), loss)));
                 routes.extend(wanted.into_iter().map(|route| (backend.clone(), route)));
@@ -90,6 +112,17 @@ pub(super) fn carry_out(
         missing.push(Cause::NoPeer { family });
     }
     Err(missing)
+}
+
+/// Refuses rules that would cut off every client of a service which the group offers.
+fn spare_services(
+    policy: &Policy,
+    attack: &Attack,
+    rules: &[FlowSpecRule],
+) -> Result<(), Vec<Cause>> {
+    let ports = policy.group(&attack.group).map_or(&[][..], |group| &group.allowed_ports);
+    let hit = ports.iter().find(|port| rules.iter().any(|rule| guard::cuts_off(rule, **port)));
+    hit.map_or(Ok(()), |service| Err(vec![Cause::AllowedPort { service: *service }]))
 }
 
 fn rules(attack: &Attack, kept: &[FlowSpecRule]) -> Result<Vec<FlowSpecRule>, Cause> {
@@ -128,7 +161,7 @@ pub(super) fn carries(family: Family, route: &Route) -> bool {
     }
 }
 
-fn filter_action(filter: FilterAction) -> TrafficFilteringAction {
+pub(super) fn filter_action(filter: FilterAction) -> TrafficFilteringAction {
     #[expect(clippy::cast_precision_loss, reason = "the wire has a 32-bit float (RFC 8955 §7.1)")]
     match filter {
         FilterAction::Discard => TrafficFilteringAction::DISCARD,
@@ -136,6 +169,17 @@ fn filter_action(filter: FilterAction) -> TrafficFilteringAction {
         FilterAction::RateLimitPackets(packets) => {
             TrafficFilteringAction::RateLimitPackets(packets as f32)
         }
+        FilterAction::Redirect(RouteTarget::As2(asn, number)) => {
+            TrafficFilteringAction::RedirectAs2(asn, number)
+        }
+        FilterAction::Redirect(RouteTarget::As4(asn, number)) => {
+            TrafficFilteringAction::RedirectAs4(asn, number)
+        }
+        FilterAction::Redirect(RouteTarget::Ipv4(address, number)) => {
+            TrafficFilteringAction::RedirectIpv4(address, number)
+        }
+        FilterAction::RedirectToIp(address) => TrafficFilteringAction::RedirectToIp(address, false),
+        FilterAction::Mark(dscp) => TrafficFilteringAction::Mark(dscp),
     }
 }
 

@@ -10,8 +10,8 @@ use tidegate_model::{
 
 use super::*;
 use crate::policy::{
-    Family, FilterAction, Judging, Matcher, Peer, Response, ResponseAction, RtbhProfile,
-    SeverityScale, SpeakerIdentity,
+    BreakerLimits, Budgets, EffectAim, Enforcement, Family, FilterAction, FlapBudget, Judging,
+    Matcher, Peer, Response, ResponseAction, RtbhProfile, SeverityScale, SpeakerIdentity,
 };
 use crate::profile::{ConfinedBy, FlowSpecProfile, Widen};
 
@@ -62,6 +62,8 @@ pub(super) fn response(name: &str, action: ResponseAction, matcher: Matcher) -> 
         widen: Widen::Never,
         min_lifetime: Duration::from_secs(if rtbh { 60 } else { 0 }),
         max_lifetime: Duration::from_secs(6 * 3600),
+        otherwise: None,
+        then: Vec::new(),
     }
 }
 
@@ -90,6 +92,14 @@ pub(super) fn policy() -> Policy {
             response("watch", ResponseAction::Observe, from(Severity::Low)),
         ],
         peers: vec![peer("router", Family::ALL)],
+        enforcement: Enforcement::default(),
+        effect: EffectAim::default(),
+        // Most tests are about other bounds.
+        flapping: FlapBudget { cycles: 1000, ..FlapBudget::default() },
+        breaker: BreakerLimits::default(),
+        budgets: Budgets::default(),
+        allowed_remotes: Vec::new(),
+        utc_offset: 0,
         revision: None,
     }
 }
@@ -176,12 +186,7 @@ pub(super) fn kinds(planner: &mut Planner) -> Vec<String> {
     decisions(planner)
         .into_iter()
         .map(|decision| {
-            let kind = match decision.kind {
-                DecisionKind::Mitigate(_) => "mitigate",
-                DecisionKind::Observe => "observe",
-                DecisionKind::Refused(_) => "refused",
-                DecisionKind::Release => "release",
-            };
+            let kind = decision.kind.name();
             format!("{kind} {}", decision.response.as_deref().unwrap_or("-"))
         })
         .collect()

@@ -159,6 +159,13 @@ impl<'a> Draft<'a> {
             severities: self.severities.map_or(Some(Default::default()), |table| table.scale)?,
             responses: responses?,
             peers,
+            enforcement: Default::default(),
+            effect: Default::default(),
+            flapping: Default::default(),
+            breaker: Default::default(),
+            budgets: Default::default(),
+            allowed_remotes: Vec::new(),
+            utc_offset: 0,
             revision: None,
         })
     }

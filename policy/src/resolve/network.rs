@@ -251,14 +251,25 @@ impl<'a> Groups<'a> {
         };
         let builtin = default_thresholds();
         let base = self.groups.get(DEFAULT_GROUP).map_or(builtin, |group| with(builtin, group));
-        let default =
-            Group { name: DEFAULT_GROUP.to_owned(), prefixes: unclaimed, thresholds: base };
+        let default = Group {
+            name: DEFAULT_GROUP.to_owned(),
+            prefixes: unclaimed,
+            thresholds: base,
+            prefix_thresholds: None,
+            capacity: None,
+            allowed_ports: Vec::new(),
+            approvals: Default::default(),
+        };
         let named = self.groups.iter().filter(|(name, _)| *name != DEFAULT_GROUP);
         let mut groups: Vec<Group> = named
             .map(|(name, group)| Group {
                 name: name.clone(),
                 prefixes: group.prefixes.iter().flat_map(PrefixList::prefixes).collect(),
                 thresholds: with(base, group),
+                prefix_thresholds: None,
+                capacity: None,
+                allowed_ports: Vec::new(),
+                approvals: Default::default(),
             })
             .collect();
         groups.push(default);
@@ -405,11 +416,11 @@ impl<'a> Severities<'a> {
             let high = factor("high", "5.0", standard.high);
             let critical = factor("critical", "20.0", standard.critical);
             table.finish();
-            let scale = SeverityScale { medium: medium?, high: high?, critical: critical? };
+            let scale = SeverityScale { medium: medium?, high: high?, critical: critical?, ..standard };
             if scale.medium < scale.high && scale.high < scale.critical {
                 return Some(scale);
             }
-            let SeverityScale { medium, high, critical } = scale;
+            let SeverityScale { medium, high, critical, .. } = scale;
             let message = format!(
                 "the severities do not ascend: medium {medium}, high {high}, critical {critical}"
             );

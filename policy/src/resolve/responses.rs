@@ -191,6 +191,8 @@ impl<'a> DraftResponse<'a> {
             widen: self.widen?,
             min_lifetime,
             max_lifetime,
+            otherwise: None,
+            then: Vec::new(),
         })
     }
 }
@@ -306,6 +308,7 @@ fn condition<'a>(
         vectors: vectors?,
         severity: severity?,
         confidence: confidence?,
+        hours: Vec::new(),
     })
 }
 

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const MAX_NEW_TARGETS: usize = 100;
+
 fn host(index: u32) -> String {
     Ipv4Addr::from(0x0a00_0000 + index).to_string()
 }

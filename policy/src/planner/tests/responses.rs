@@ -34,6 +34,7 @@ fn the_first_response_that_matches_decides() {
                 vectors: vec![AttackVector::SynFlood],
                 severity: Severity::High,
                 confidence: Confidence::new(0.97),
+                hours: Vec::new(),
             },
         ),
         response("too-late", ResponseAction::Rtbh, Matcher::default()),

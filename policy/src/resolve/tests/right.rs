@@ -187,7 +187,9 @@ fn the_order_of_files_is_the_order_of_responses() {
     ];
     let policy = resolve("policy", &files).unwrap();
     let found = |severity| {
-        policy.response("default", AttackVector::UdpFlood, severity, Confidence::new(0.5)).unwrap()
+        policy
+            .response("default", AttackVector::UdpFlood, severity, Confidence::new(0.5), None)
+            .unwrap()
     };
     assert_eq!(found(Severity::Critical).name, "first");
     assert_eq!(found(Severity::Medium).name, "second");
