@@ -152,7 +152,9 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     let (config, policy) = config::load(&arguments.config)?;
     let policy = Arc::new(policy);
     let mut options = config.capture.clone();
-    options.interface = arguments.interface.clone().or(options.interface);
+    if let Some(interface) = &arguments.interface {
+        options.interfaces = vec![interface.clone()];
+    }
     let capture =
         LiveCapture::open(&options).map_err(|error| Failure::BadInput(error.to_string()))?;
     let clock = Clock::start();
@@ -168,7 +170,7 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     runtime.block_on(async {
         let backends = Backends::start(&policy, &config, seed)
             .map_err(|error| Failure::Running(error.to_string()))?;
-        let running = Running { policy, capture, backends, clock, seed };
+        let running = Running { policy, capture, tunnels: config.tunnels, backends, clock, seed };
         run::run(running, printer).await.map_err(|error| Failure::Running(error.to_string()))
     })
 }

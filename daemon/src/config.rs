@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use tidegate_bgpd::speaker::{HopLimit, Md5Key, Transport};
 use tidegate_detector::capture::live::LiveOptions;
+use tidegate_detector::packet::Tunnels;
 use tidegate_policy::text::{Collector, Document, Source, Table, Value, instead_of};
 use tidegate_policy::{ConnectMode, Diagnostic, Policy, Report};
+
+mod capture;
 
 /// Largest configuration file that is read, in bytes.
 const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -21,6 +24,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// What to capture.
     pub capture: LiveOptions,
+    /// Tunnels whose packets are counted at the addresses inside.
+    pub tunnels: Tunnels,
     /// Addresses on which the speaker waits for peers.
     pub listen: BTreeSet<SocketAddr>,
     /// How the sessions with some peers are guarded, by the peer's name in the policy.
@@ -106,7 +111,7 @@ fn resolve_policy(root: &Table<'_>, directory: &Path) -> Option<PathBuf> {
 fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Option<Config> {
     let capture = root
         .optional("capture", "{ interface = \"eth0\" }")
-        .map_or_else(|| Some(LiveOptions::default()), |value| resolve_capture(&value.table()?));
+        .map_or_else(|| Some(Default::default()), |value| capture::resolve(&value.table()?));
     let listen = root
         .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
         .map_or_else(|| Some(BTreeSet::new()), |value| resolve_listen(&value.table()?));
@@ -115,37 +120,8 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         |value| resolve_sessions(&value.table()?, directory),
     );
     root.finish();
-    Some(Config { policy: policy?, capture: capture?, listen: listen?, sessions: sessions? })
-}
-
-fn resolve_capture(table: &Table<'_>) -> Option<LiveOptions> {
-    let mut capture = LiveOptions::default();
-    let mut clean = true;
-    if let Some(value) = table.optional("interface", "\"eth0\"") {
-        capture.interface = value.string().map(ToOwned::to_owned);
-        clean &= capture.interface.is_some();
-    }
-    if let Some(value) = table.optional("filter", "\"ip or ip6\"") {
-        capture.filter = value.string().map(ToOwned::to_owned);
-        clean &= capture.filter.is_some();
-    }
-    if let Some(value) = table.optional("snap-length", "192") {
-        let length = value.integer(96..=65_535);
-        capture.snap_length = length.unwrap_or(capture.snap_length);
-        clean &= length.is_some();
-    }
-    if let Some(value) = table.optional("buffer-bytes", "67108864") {
-        let bytes = value.integer(1 << 20..=1 << 30);
-        capture.buffer = bytes.unwrap_or(capture.buffer);
-        clean &= bytes.is_some();
-    }
-    if let Some(value) = table.optional("promiscuous", "true") {
-        let promiscuous = value.boolean();
-        capture.promiscuous = promiscuous.unwrap_or(capture.promiscuous);
-        clean &= promiscuous.is_some();
-    }
-    table.finish();
-    clean.then_some(capture)
+    let (capture, tunnels) = capture?;
+    Some(Config { policy: policy?, capture, tunnels, listen: listen?, sessions: sessions? })
 }
 
 fn resolve_listen(table: &Table<'_>) -> Option<BTreeSet<SocketAddr>> {
@@ -215,6 +191,8 @@ fn parse_address(item: &Value<'_>) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_detector::packet::Tunnel;
+
     use super::*;
 
     fn resolve_text(text: &str) -> Result<Config, String> {
@@ -240,18 +218,40 @@ mod tests {
     fn every_key_is_read() {
         let config = resolve_text(
             "policy = \"/srv/policy\"\n[capture]\ninterface = \"eth1\"\nfilter = \"ip\"\n\
-             snap-length = 128\nbuffer-bytes = 1_048_576\npromiscuous = false\n\
+             snap-length = 128\nbuffer-bytes = 4_194_304\npromiscuous = false\nworkers = 2\n\
+             decapsulate = [\"gre\"]\n\
              [speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n\
              [sessions.near]\nhops = \"gtsm\"\n[sessions.far]\nhops = 4\n",
         )
         .unwrap();
         assert_eq!(config.policy, Path::new("/srv/policy"));
-        assert_eq!(config.capture.interface.as_deref(), Some("eth1"));
+        assert_eq!(config.capture.interfaces, ["eth1"]);
+        assert_eq!(config.capture.workers.get(), 2);
+        assert_eq!(config.tunnels, [Tunnel::Gre].into_iter().collect());
         assert_eq!(config.capture.snap_length, 128);
         assert!(!config.capture.promiscuous);
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.sessions["near"].hops, HopLimit::Gtsm);
         assert_eq!(config.sessions["far"].hops, HopLimit::Multihop(NonZeroU8::new(4).unwrap()));
+    }
+
+    #[test]
+    fn interfaces_are_named_alone_or_in_a_list() {
+        let capture = |keys: &str| resolve_text(&format!("policy = \"p\"\n[capture]\n{keys}\n"));
+        let config = capture("interfaces = [\"eth1\", \"eth2\"]").unwrap();
+        assert_eq!(config.capture.interfaces, ["eth1", "eth2"]);
+        for (keys, expected) in [
+            ("interface = \"a\"\ninterfaces = [\"b\"]", "`interface` and `interfaces`"),
+            ("interfaces = []", "empty"),
+            ("interfaces = [\"any\", \"eth1\"]", "`any` takes every interface"),
+            ("interfaces = [\"eth1\", \"eth1\"]", "`eth1` is named twice"),
+            ("workers = 3\nbuffer-bytes = 2097152", "1 MiB for each worker"),
+            ("workers = 0", "from 1 to 64"),
+            ("decapsulate = [\"vxlan\"]", "`vxlan`"),
+        ] {
+            let report = capture(keys).unwrap_err();
+            assert!(report.contains(expected), "{keys}: {report}");
+        }
     }
 
     #[test]

@@ -19,8 +19,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate_adapters::BackendEvent;
-use tidegate_detector::capture::live::LiveCapture;
-use tidegate_detector::{Meter, TrafficSummary};
+use tidegate_detector::TrafficSummary;
+use tidegate_detector::capture::live::{Intake, LiveCapture};
+use tidegate_detector::packet::Tunnels;
 use tidegate_model::{BackendState, Timestamp};
 use tidegate_policy::Policy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -73,6 +74,8 @@ pub struct Running {
     pub policy: Arc<Policy>,
     /// The open capture.
     pub capture: LiveCapture,
+    /// Tunnels whose packets are counted at the addresses inside.
+    pub tunnels: Tunnels,
     /// The started backends, and where they report.
     pub backends: Backends,
     /// The clock that capture, engine and output share.
@@ -95,7 +98,7 @@ pub async fn run<W: Write + Send + 'static>(
         interrupt: signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?,
         hangup: signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?,
     };
-    let Running { policy, capture, backends, clock, seed } = running;
+    let Running { policy, capture, tunnels, backends, clock, seed } = running;
 
     let (events, event_queue) = sync_channel(EVENT_QUEUE);
     // Nothing is ever sent here: it closes when the printer thread ends.
@@ -113,15 +116,16 @@ pub async fn run<W: Write + Send + 'static>(
         name: "started",
         text: started_text(&policy, &capture),
         fields: json!({
-            "interface": capture.interface(),
+            "interfaces": capture.interfaces(),
             "peers": policy.peers.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>(),
         }),
     });
 
     let stop = Arc::new(AtomicBool::new(false));
-    let meter = Meter::new(&pipeline::detector_config(&policy), seed);
+    let config = pipeline::detector_config(&policy);
+    let intake = Intake { config, seed, tunnels, recording: None };
     let (summaries, summary_queue) = mpsc::channel(SUMMARY_QUEUE);
-    let capturing = start_capture(capture, meter, clock, Arc::clone(&stop), summaries)
+    let capturing = start_capture(capture, intake, clock, Arc::clone(&stop), summaries)
         .map_err(system("start the capture thread"))?;
 
     let engine = Engine::new(&policy, seed);
@@ -163,7 +167,7 @@ fn started_text(policy: &Policy, capture: &LiveCapture) -> String {
     let peers = if peers.is_empty() { "no peers".to_owned() } else { peers.join(", ") };
     format!(
         "watching {} for {} owned prefix{}; {peers}",
-        capture.interface(),
+        capture.interfaces().join(", "),
         policy.space.owned.len(),
         if policy.space.owned.len() == 1 { "" } else { "es" },
     )
@@ -171,7 +175,7 @@ fn started_text(policy: &Policy, capture: &LiveCapture) -> String {
 
 fn start_capture(
     capture: LiveCapture,
-    meter: Meter,
+    intake: Intake,
     clock: Clock,
     stop: Arc<AtomicBool>,
     summaries: mpsc::Sender<TrafficSummary>,
@@ -179,7 +183,7 @@ fn start_capture(
     thread::Builder::new().name("capture".to_owned()).spawn(move || {
         let mut missed = false;
         capture.run(
-            meter,
+            &intake,
             move || clock.now(),
             &stop,
             |mut summary| {

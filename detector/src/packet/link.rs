@@ -34,4 +34,17 @@ impl LinkType {
             _ => return None,
         })
     }
+
+    /// Its number in a file; of those that mean the same, the one that files use.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Null => 0,
+            Self::Ethernet => 1,
+            Self::Ppp => 9,
+            Self::RawIp => 101,
+            Self::LinuxCooked => 113,
+            Self::LinuxCooked2 => 276,
+        }
+    }
 }

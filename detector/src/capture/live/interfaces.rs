@@ -1,4 +1,4 @@
-//! Which interfaces there are, and which one to take when none is named.
+//! Which interfaces there are, which one to take when none is named, and what they drop.
 
 use std::fs;
 
@@ -43,6 +43,16 @@ fn first_up(probe: &LinkProbe) -> Option<String> {
         .into_iter()
         .filter(|name| !loopbacks.contains(name))
         .find(|name| matches!(probe.state(name), LinkState::Up { .. }))
+}
+
+/// Packets that `interface` dropped for want of room since it exists; zero if that is not known. Not
+/// among them is what the system dropped after the capture had seen it.
+pub(super) fn dropped_by(interface: &str) -> u64 {
+    let counter = |name: &str| {
+        let path = format!("/sys/class/net/{interface}/statistics/{name}");
+        fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0_u64)
+    };
+    counter("rx_missed_errors") + counter("rx_fifo_errors")
 }
 
 /// The interface of the IPv4 default route with the smallest metric.

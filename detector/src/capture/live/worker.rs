@@ -1,0 +1,285 @@
+//! One capture thread: its part of the packets of every interface, into one meter.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tidegate_model::Timestamp;
+
+use super::attachment::Attachment;
+use super::counters::Counters;
+use super::feed::Feed;
+use super::interfaces::dropped_by;
+use super::link_state::{LinkProbe, LinkState};
+use super::options::LiveOptions;
+use super::{ANY, BATCH, MAX_BATCHES_BEHIND, REATTACH_INTERVAL};
+use crate::{TICK, TrafficSummary};
+
+/// How often an interface's own drop counters are read.
+const DROPS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the workers know of an interface together. The first worker looks after it.
+pub(super) struct Shared {
+    pub(super) name: String,
+    pub(super) counters: Arc<Counters>,
+    /// Index of the interface as it is now; zero if it is gone.
+    index: AtomicU32,
+    up: AtomicBool,
+    /// Attachments that the first worker opened for the others, by worker. Whoever finds the lock
+    /// taken tries again in the next tick.
+    pub(super) opened: Mutex<Vec<Option<Attachment>>>,
+}
+
+impl Shared {
+    pub(super) fn new(name: &str, group: Vec<Attachment>) -> Self {
+        Self {
+            name: name.to_owned(),
+            counters: Arc::new(Counters::new(name)),
+            index: AtomicU32::new(group.first().map_or(0, |attachment| attachment.index)),
+            up: AtomicBool::new(true),
+            opened: Mutex::new(group.into_iter().map(Some).collect()),
+        }
+    }
+
+    /// The attachment that was opened for `worker`, if there is one.
+    fn take(&self, worker: usize) -> Option<Attachment> {
+        self.opened.try_lock().ok()?.get_mut(worker)?.take()
+    }
+}
+
+/// What the first worker needs to look after the interfaces.
+pub(super) struct Keeper<'a> {
+    pub(super) probe: &'a LinkProbe,
+    pub(super) options: &'a LiveOptions,
+    retry: Timestamp,
+    drops_due: Timestamp,
+    /// The interfaces' own drop counters as last read.
+    drops: Vec<u64>,
+}
+
+impl<'a> Keeper<'a> {
+    pub(super) fn new(probe: &'a LinkProbe, options: &'a LiveOptions, ports: &[Shared]) -> Self {
+        let drops = ports.iter().map(|port| dropped_by(&port.name)).collect();
+        let (retry, drops_due) = (Timestamp::ZERO, Timestamp::ZERO);
+        Self { probe, options, retry, drops_due, drops }
+    }
+
+    /// Finds out how the interfaces are, and opens anew what was lost and is back. Returns what the
+    /// interfaces dropped of late.
+    fn look_after(&mut self, ports: &[Shared], now: Timestamp) -> u64 {
+        let retry = now >= self.retry;
+        for port in ports.iter().filter(|port| port.name != ANY) {
+            let state = self.probe.state(&port.name);
+            let up = matches!(state, LinkState::Up { .. });
+            let index = state.index().unwrap_or(0);
+            port.up.store(up, Ordering::Relaxed);
+            if up && retry && index != port.index.load(Ordering::Relaxed) {
+                self.retry = now + REATTACH_INTERVAL;
+                self.reopen(port);
+            } else if index != port.index.load(Ordering::Relaxed) {
+                port.index.store(0, Ordering::Relaxed);
+            }
+        }
+        if now < self.drops_due {
+            return 0;
+        }
+        self.drops_due = now + DROPS_INTERVAL;
+        let mut dropped = 0;
+        for (port, before) in ports.iter().zip(&mut self.drops) {
+            let drops = dropped_by(&port.name);
+            // A new interface counts from zero.
+            let more = drops.checked_sub(std::mem::replace(before, drops)).unwrap_or(drops);
+            port.counters.add_interface_dropped(more);
+            dropped += more;
+        }
+        dropped
+    }
+
+    /// An error here is the interface going away again, or a lack of memory: the next attempt is
+    /// due soon, and blind ticks tell the rest.
+    fn reopen(&self, port: &Shared) {
+        let Ok(group) = Attachment::open_group(&port.name, self.options, self.probe) else {
+            return;
+        };
+        let Ok(mut opened) = port.opened.try_lock() else { return };
+        port.index.store(group.first().map_or(0, |first| first.index), Ordering::Relaxed);
+        port.counters.add_attachment();
+        *opened = group.into_iter().map(Some).collect();
+    }
+}
+
+/// One capture thread.
+pub(super) struct Worker<'a> {
+    number: usize,
+    ports: &'a [Shared],
+    attachments: Vec<Option<Attachment>>,
+    /// Only the first worker has one.
+    keeper: Option<Keeper<'a>>,
+    feed: Feed,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(
+        number: usize,
+        ports: &'a [Shared],
+        keeper: Option<Keeper<'a>>,
+        feed: Feed,
+    ) -> Self {
+        let attachments = ports.iter().map(|port| port.take(number)).collect();
+        Self { number, ports, attachments, keeper, feed }
+    }
+
+    /// Runs until `stop`. Its ticks end at `begin` and whole [`TICK`]s after it.
+    pub(super) fn run(
+        &mut self,
+        clock: &impl Fn() -> Timestamp,
+        begin: Timestamp,
+        stop: &AtomicBool,
+        mut on_tick: impl FnMut(TrafficSummary),
+    ) {
+        // What came before belongs to no tick; the first one begins now.
+        self.catch_up();
+        self.feed.meter.finish_tick(begin);
+        let mut end = begin + TICK;
+        let mut could_see = self.can_see();
+        while !stop.load(Ordering::Relaxed) {
+            let undisturbed = self.collect(clock, end);
+            if clock() >= end + TICK {
+                self.catch_up();
+            }
+            let now = clock();
+            let dropped =
+                self.keeper.as_mut().map_or(0, |keeper| keeper.look_after(self.ports, now));
+            let settled = self.settle();
+            let can_see = self.can_see();
+            // The last whole tick that is over: later ones are still being filled.
+            end = end + TICK * whole_ticks(now.since(end));
+            let mut summary = self.feed.meter.finish_tick(end);
+            summary.lost += dropped + self.count_lost();
+            summary.blind |= !(could_see && can_see && undisturbed && settled);
+            on_tick(summary);
+            self.feed.finish_tick(end);
+            could_see = can_see;
+            end = end + TICK;
+        }
+    }
+
+    /// Observes packets until `end`. False if the capture was disturbed.
+    fn collect(&mut self, clock: &impl Fn() -> Timestamp, end: Timestamp) -> bool {
+        let mut undisturbed = true;
+        // A socket reports an error as soon as it is asked: waiting for it would be spinning.
+        let mut troubled = vec![false; self.attachments.len()];
+        let mut more = false;
+        loop {
+            let left = end.since(clock());
+            if left.is_zero() {
+                return undisturbed;
+            }
+            let left = if more { Duration::ZERO } else { left };
+            undisturbed &= self.wait(left, &mut troubled);
+            more = false;
+            for index in 0..self.attachments.len() {
+                more |= self.observe(index) == Some(BATCH);
+            }
+        }
+    }
+
+    /// Waits until packets are there, at most `left`. False if an interface is troubled.
+    fn wait(&self, left: Duration, troubled: &mut [bool]) -> bool {
+        let attached = self.attachments.iter().zip(troubled.iter_mut());
+        let (mut fds, mut owners): (Vec<_>, Vec<_>) = attached
+            .filter(|(_, troubled)| !**troubled)
+            .filter_map(|(attachment, troubled)| Some((attachment.as_ref()?, troubled)))
+            .map(|(attachment, troubled)| (PollFd::new(attachment, PollFlags::IN), troubled))
+            .unzip();
+        if fds.is_empty() {
+            std::thread::sleep(left);
+            return false;
+        }
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        // An interrupted wait is a short one.
+        let _ = poll(&mut fds, Some(&timeout));
+        let trouble = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        for (fd, troubled) in fds.iter().zip(&mut owners) {
+            **troubled = fd.revents().intersects(trouble);
+        }
+        !owners.iter().any(|troubled| **troubled)
+    }
+
+    /// Observes a batch of the interface at `index`, and returns how many packets there were.
+    fn observe(&mut self, index: usize) -> Option<usize> {
+        let slot = self.attachments.get_mut(index)?;
+        let number = u16::try_from(index).unwrap_or(u16::MAX);
+        match slot.as_mut()?.observe(number, &mut self.feed) {
+            Ok(count) => Some(count),
+            // libpcap has given up on the interface: another attempt begins from scratch.
+            Err(_) => {
+                *slot = None;
+                if let Some(port) = self.ports.get(index).filter(|port| port.name != ANY) {
+                    port.index.store(0, Ordering::Relaxed);
+                }
+                None
+            }
+        }
+    }
+
+    /// Observes what is in the rings: what came while this thread did not run belongs to the time in
+    /// which it did not, or it would look like a flood in the next tick.
+    fn catch_up(&mut self) {
+        for index in 0..self.attachments.len() {
+            for _ in 0..MAX_BATCHES_BEHIND {
+                if self.observe(index) != Some(BATCH) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether packets can arrive now from every interface. Lets go of one that is gone, and takes
+    /// it when it is back.
+    fn can_see(&mut self) -> bool {
+        let mut all = true;
+        for (port, slot) in self.ports.iter().zip(&mut self.attachments) {
+            let index = port.index.load(Ordering::Relaxed);
+            if slot.as_ref().is_some_and(|attachment| attachment.index != index) {
+                *slot = None;
+            }
+            if slot.is_none() {
+                *slot = port.take(self.number).filter(|attachment| attachment.index == index);
+            }
+            all &= slot.is_some() && port.up.load(Ordering::Relaxed);
+        }
+        all
+    }
+
+    /// Whatever came while a group was not complete has been thrown away by now: its blocks are
+    /// handed over in less than a tick. False if there was such a group, whose packets were not
+    /// counted.
+    fn settle(&mut self) -> bool {
+        let mut settled = true;
+        for attachment in self.attachments.iter_mut().flatten() {
+            settled &= !std::mem::take(&mut attachment.unsettled);
+        }
+        settled
+    }
+
+    /// Packets that found no room since it was last called.
+    fn count_lost(&self) -> u64 {
+        let mut lost = 0;
+        for (port, attachment) in self.ports.iter().zip(&self.attachments) {
+            let Some(attachment) = attachment else { continue };
+            let (received, dropped) = attachment.take_statistics();
+            port.counters.add_received(received, dropped);
+            lost += dropped;
+        }
+        lost
+    }
+}
+
+fn whole_ticks(span: Duration) -> u32 {
+    u32::try_from(span.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX)
+}
