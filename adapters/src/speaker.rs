@@ -48,6 +48,10 @@ async fn forward(mut news: Receiver<SpeakerEvent>, events: EventSender) {
             BackendEvent::Outcome(outcome)
         } else if let SpeakerEvent::State { peer, state } = event {
             BackendEvent::State { backend: BackendId::Peer(peer), state }
+        } else if let SpeakerEvent::FlowSpec(change) = event {
+            // What a peer asks for is nobody's command.
+            tracing::debug!(?change, "a rule of a peer");
+            continue;
         } else {
             // What else there is to tell is for people: commands have their outcomes.
             tracing::warn!(?event, "news from the speaker");

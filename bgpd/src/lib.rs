@@ -14,6 +14,7 @@
 pub mod convert;
 pub mod egress;
 mod family;
+pub mod learnt;
 mod parameters;
 pub mod rib;
 pub mod session;

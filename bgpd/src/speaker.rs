@@ -21,6 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::egress::GatePolicy;
 use crate::family::Family;
 use crate::io::{Listener, Peer, Roster, Welcome, listen};
+use crate::learnt::{Change, Learnt, Tally};
 use crate::session::{ConnectMode, Delivery, SessionOptions, SessionStatus};
 
 pub use crate::io::{HopLimit, Md5Key, Md5KeyError, Transport};
@@ -148,6 +149,10 @@ pub enum SpeakerEvent {
         /// How it is now.
         state: BackendState,
     },
+    /// What a peer's FlowSpec rule is worth has changed, or the rule is gone. One that is infeasible
+    /// must not be acted on. Whoever missed some, as `events_lost` tells, asks for
+    /// [`SpeakerHandle::learnt`].
+    FlowSpec(Change),
     /// A route made a peer end the session, and is not sent to it any more until it is withdrawn
     /// and announced again. Its command has been answered with `Rejected`.
     Quarantined {
@@ -177,6 +182,8 @@ pub struct PeerStatus {
     pub events_lost: u64,
     /// How often its task panicked and was started again. Each is a fault of ours; the log has it.
     pub restarts: u64,
+    /// How many routes it announces.
+    pub learnt: Tally,
     /// The session.
     pub session: SessionStatus,
 }
@@ -404,6 +411,16 @@ impl SpeakerHandle {
         Ok(session.unconfirmed_withdraws().into_iter().cloned().collect())
     }
 
+    /// The routes that `peer` announces, as far as they are kept: unicast in order, then the rules,
+    /// those first that a router looks at first (RFC 8955 §5.1). None is passed on.
+    ///
+    /// # Errors
+    /// [`UnknownPeer`].
+    pub fn learnt(&self, peer: &str) -> Result<Vec<Learnt>, UnknownPeer> {
+        let peer = self.peer(peer)?;
+        Ok(self.speaker.roster.learnt().of_peer(&peer.config.name))
+    }
+
     /// The routes that made `peer` end the session and are not sent to it any more, with what is
     /// known of each.
     ///
@@ -458,6 +475,7 @@ impl SpeakerHandle {
                 session.last_error_received.as_ref().map(|error| age(error.at)),
             ),
             events_lost: peer.session.events_lost.load(Ordering::Relaxed),
+            learnt: self.speaker.roster.learnt().tally(&peer.config.name),
             restarts: peer.session.restarts.load(Ordering::Relaxed),
             session,
         }

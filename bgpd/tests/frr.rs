@@ -207,7 +207,7 @@ fn a_rule_that_frr_cannot_read_is_found_and_left_out() {
                     rejected.insert(outcome.nlri);
                 }
             }
-            SpeakerEvent::State { .. } => {}
+            SpeakerEvent::State { .. } | SpeakerEvent::FlowSpec(_) => {}
         }
     }
     assert_eq!((&told, &rejected), (&expected, &expected));

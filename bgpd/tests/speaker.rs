@@ -248,6 +248,70 @@ async fn what_tcp_has_not_acknowledged_is_unconfirmed() {
     assert_eq!(delivery(), []);
 }
 
+/// An UPDATE within our AS: ORIGIN, an AS_PATH of one neighbour, LOCAL_PREF and these attributes.
+fn inward(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
+    let path = [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 5, 4, 0, 0, 0, 100];
+    let length = path.len() + attributes.len();
+    message(2, &[&[0, 0, 0, length as u8][..], attributes, &path, nlri].concat())
+}
+
+/// What a peer announces is judged with what all of them announce, told, shown, and passed on to
+/// nobody.
+#[tokio::test]
+async fn rules_of_peers_are_offered_with_a_verdict() {
+    let (speaker, mut events, address) = with_guests();
+    let mut first = establish_guest(20, address).await;
+    let mut second = establish_guest(21, address).await;
+    wait(|| up(&speaker).len() == 2).await;
+    let mut next = async || loop {
+        if let SpeakerEvent::FlowSpec(change) =
+            timeout(PATIENCE, events.recv()).await.unwrap().unwrap()
+        {
+            let verdict = change.offer.map(|offer| offer.verdict.to_string());
+            return (change.peer, verdict.unwrap_or_else(|| "gone".to_owned()));
+        }
+    };
+    // Drop what goes to 192.0.2.9.
+    let reach = [0x80, 14, 12, 0, 1, 133, 0, 0, 6, 1, 32, 192, 0, 2, 9];
+    let rate = [0xc0, 16, 8, 0x80, 6, 0, 0, 0, 0, 0, 0];
+    let rule = inward(&[&reach[..], &rate].concat(), &[]);
+    let route = |hop: u8| inward(&[0x40, 3, 4, 192, 0, 2, hop], &[24, 192, 0, 2]);
+    let (one, other) = ("edge/127.0.0.20".to_owned(), "edge/127.0.0.21".to_owned());
+    first.write_all(&rule).await.unwrap();
+    let no_route = "infeasible: no unicast route to the destination".to_owned();
+    assert_eq!(next().await, (one.clone(), no_route));
+    first.write_all(&route(20)).await.unwrap();
+    assert_eq!(next().await, (one.clone(), "feasible".to_owned()));
+    let learnt = speaker.learnt(&one).unwrap();
+    assert_eq!(learnt.len(), 2);
+    assert!(learnt[1].verdict.is_some() && !learnt[1].path.actions.is_empty());
+    let tally = speaker.peers().into_iter().find(|peer| peer.name == one).unwrap().learnt;
+    assert_eq!((tally.unicast, tally.flowspec, tally.feasible), (1, 1, 1));
+    // The second has no route of its own, so its rule is not for it to give.
+    second.write_all(&rule).await.unwrap();
+    let (peer, verdict) = next().await;
+    assert!(peer == other && verdict.contains("another originator"), "{peer}: {verdict}");
+    // The first goes, and with it the rule and the route.
+    drop(first);
+    let mut rest = [next().await, next().await];
+    rest.sort();
+    assert_eq!(rest[0], (one.clone(), "gone".to_owned()));
+    assert!(rest[1].1.contains("no unicast route"), "{rest:?}");
+    assert!(speaker.learnt(&one).is_err());
+    // Nothing but End-of-RIB was ever sent to the second.
+    speaker.announce(&other, CommandId(1), blackhole("203.0.113.7")).unwrap();
+    loop {
+        let message = read_message(&mut second).await.unwrap();
+        if message[18] == 2 {
+            let update = tidegate_bgpd::convert::decode_update(&message).unwrap();
+            if !update.announced.is_empty() {
+                assert_eq!(update.announced, [blackhole("203.0.113.7").nlri]);
+                break;
+            }
+        }
+    }
+}
+
 /// Panics on the next message that contains this, once.
 struct Trap(std::sync::Mutex<Option<&'static str>>);
 

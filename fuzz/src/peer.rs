@@ -11,7 +11,7 @@ use tidegate_bgpd::Family;
 use tidegate_bgpd::egress::{Gate, GatePolicy};
 use tidegate_bgpd::session::{
     Action, Admission, ConnectMode, Direction, Role, Session, SessionConfig, SessionEvent,
-    SessionOptions, SessionState,
+    SessionOptions, SessionState, as_announced,
 };
 use tidegate_model::{CommandId, Community, Nlri, OwnedSpace, Prefix, Route, Timestamp};
 
@@ -125,7 +125,7 @@ impl Peer {
             SessionEvent::Quarantined { nlri, .. } => *nlri == route().nlri,
             _ => false,
         });
-        let wanted = self.session.routes().eq([&route()]);
+        let wanted = self.session.routes().eq([&as_announced(route())]);
         assert!(wanted != quarantined, "a wanted route is gone: {deeds:?}");
         for sent in &deeds.sent {
             assert!((HEADER..=4096).contains(&sent.len()), "{sent:02x?}");

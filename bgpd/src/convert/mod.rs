@@ -14,6 +14,7 @@
 mod attributes;
 mod decode;
 mod nlri;
+pub(crate) mod received;
 
 use std::net::IpAddr;
 

@@ -167,7 +167,7 @@ fn unicast_rules() {
         (
             "OTC of 5 octets",
             with(&[ORIGIN, PATH, NEXT_HOP, BLACKHOLE, "c023050000fde800"]),
-            "not-understood",
+            "malformed",
         ),
         ("no next hop", with(&[ORIGIN, PATH, BLACKHOLE]), "next-hop"),
         ("loopback", with(&[ORIGIN, PATH, "4003047f000002", BLACKHOLE]), "next-hop"),

@@ -20,6 +20,7 @@ use super::connection::{Connection, Link};
 use super::roster::Roster;
 use super::sockopt;
 use super::transport::Transport;
+use crate::learnt::{LearntRoutes, News};
 use crate::session::{Action, Admission, Direction, Session, SessionEvent};
 use crate::speaker::SpeakerEvent;
 
@@ -113,6 +114,8 @@ pub(crate) struct PeerTask {
     pub(crate) session: Arc<SharedSession>,
     pub(crate) accepted: Arc<AsyncMutex<mpsc::Receiver<TcpStream>>>,
     pub(crate) events: mpsc::Sender<SpeakerEvent>,
+    /// What the peers of the speaker announce.
+    pub(crate) learnt: Arc<Mutex<LearntRoutes>>,
     /// True once sessions may come up.
     pub(crate) begun: watch::Receiver<bool>,
     /// Set when the session is stopped and its connections are closed.
@@ -432,6 +435,10 @@ impl PeerTask {
                 tracing::info!(%peer, %why, "session down");
                 SpeakerEvent::State { peer, state: BackendState::Down { why } }
             }
+            SessionEvent::Learnt(news) => {
+                self.learn(news);
+                return;
+            }
             SessionEvent::Answer(answer) => SpeakerEvent::Outcome(Outcome {
                 command: answer.command,
                 backend: BackendId::Peer(peer),
@@ -447,6 +454,19 @@ impl PeerTask {
                 return;
             }
         };
+        self.tell(event);
+    }
+
+    /// Takes in what the peer announces. What follows for rules, of other peers too, is told.
+    fn learn(&self, news: News) {
+        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        learnt.handle_news(&self.name, news);
+        while let Some(change) = learnt.poll_change() {
+            self.tell(SpeakerEvent::FlowSpec(change));
+        }
+    }
+
+    fn tell(&self, event: SpeakerEvent) {
         let mut backlog = self.session.backlog();
         if backlog.len() >= BACKLOG {
             backlog.pop_front();

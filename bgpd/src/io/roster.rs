@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::listener::Route;
 use super::peer::{ACCEPT_QUEUE, PeerTask, SharedSession};
 use crate::egress::{Gate, GatePolicy};
+use crate::learnt::{LearntRoutes, Limits};
 use crate::session::{ConnectMode, Session, SessionConfig};
 use crate::speaker::{BlackholeProfile, DynamicPeers, PeerConfig, SpeakerConfig, SpeakerEvent};
 
@@ -37,6 +38,7 @@ pub(crate) struct Roster {
     ranges: Vec<DynamicPeers>,
     runtime: Handle,
     events: mpsc::Sender<SpeakerEvent>,
+    learnt: Arc<Mutex<LearntRoutes>>,
     /// Whether sessions may come up.
     begun: watch::Sender<bool>,
     state: Mutex<State>,
@@ -66,6 +68,7 @@ impl Roster {
             ranges: config.dynamic.clone(),
             runtime,
             events,
+            learnt: Arc::new(Mutex::new(LearntRoutes::new(Limits::default()))),
             begun: watch::channel(false).0,
             state: Mutex::new(State {
                 peers: Vec::new(),
@@ -161,6 +164,11 @@ impl Roster {
         Some(Route { remote, local: None, hops, to: peer.accepted.clone() })
     }
 
+    /// What the peers announce.
+    pub(crate) fn learnt(&self) -> MutexGuard<'_, LearntRoutes> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets a peer that came from a prefix and has gone.
     pub(crate) fn leave(&self, name: &str) {
         self.lock().peers.retain(|peer| peer.range.is_none() || peer.config.name != name);
@@ -199,6 +207,7 @@ impl Roster {
             session: Arc::clone(&session),
             accepted: Arc::new(AsyncMutex::new(accepted_here)),
             events: self.events.clone(),
+            learnt: Arc::clone(&self.learnt),
             begun: self.begun.subscribe(),
             finished,
             guest_of: range.is_some().then(|| Arc::downgrade(self)),

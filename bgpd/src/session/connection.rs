@@ -14,10 +14,11 @@ use tidegate_model::Timestamp;
 
 use super::config::SessionConfig;
 use super::framing::{Framer, FramingError};
-use super::options::SessionOptions;
-use super::received::{self, Verdict};
+use super::options::{Role, SessionOptions};
+use super::received::{self, Sender, Verdict};
 use super::status::{Counters, MessageCounters, SessionError, SessionState};
 use crate::family::Family;
+use crate::learnt::Update;
 
 /// Why a connection is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub(crate) enum Origin {
 pub(crate) enum Step {
     /// The session is up.
     Established(Box<NegotiatedSession>),
+    /// The peer's routes have changed.
+    Learnt(Box<Update>),
     /// The peer wants the routes of a family again.
     Refresh(Family),
     /// The connection is over.
@@ -69,6 +72,8 @@ pub(crate) struct Connection {
     options: SessionOptions,
     /// What is offered about restarts.
     restart: Option<Capability>,
+    /// What we are to the peer.
+    role: Option<Role>,
     framer: Framer,
     open: Option<Vec<u8>>,
     keepalive_due: bool,
@@ -92,6 +97,7 @@ impl Connection {
             config,
             options: session.options.clone(),
             restart,
+            role: session.role(),
             framer: Framer::new(),
             open: None,
             keepalive_due: false,
@@ -172,8 +178,11 @@ impl Connection {
                 error: Some((Origin::Peers, SessionError::new(now, &notification))),
             })),
             Message::Update(update) => match self.judge(&update, counters) {
-                None => self.apply(now, Event::UpdateReceived),
-                Some(notification) => self.apply(now, Event::UpdateValidationError(notification)),
+                Ok(learnt) => {
+                    let step = self.apply(now, Event::UpdateReceived);
+                    step.or_else(|| learnt.map(Step::Learnt))
+                }
+                Err(notification) => self.apply(now, Event::UpdateValidationError(notification)),
             },
             Message::RouteRefresh(refresh) => self.handle_refresh(now, &refresh),
             _ => None,
@@ -200,32 +209,41 @@ impl Connection {
         step
     }
 
-    /// A NOTIFICATION if `update` must reset the session. Outside Established the state machine
-    /// refuses any UPDATE, whatever is in it.
+    /// What is learnt from `update`, or a NOTIFICATION if it must reset the session. Outside
+    /// Established the state machine refuses any UPDATE, whatever is in it.
     fn judge(
         &mut self,
         update: &rustbgpd_wire::UpdateMessage,
         counters: &mut Counters,
-    ) -> Option<NotificationMessage> {
+    ) -> Result<Option<Box<Update>>, NotificationMessage> {
+        let Some(negotiated) = self.fsm.negotiated() else { return Ok(None) };
         if self.state() != SessionState::Established {
-            return None;
+            return Ok(None);
         }
-        let four_octet_as = self.fsm.negotiated()?.four_octet_as && self.options.four_octet_as;
-        let internal = self.config.local_asn == self.config.remote_asn;
-        match received::judge(update, four_octet_as, internal) {
-            Verdict::Fine { announced, withdrawn } => {
-                let add = |counter: &mut u64, more: usize| {
-                    *counter = counter.wrapping_add(u64::try_from(more).unwrap_or(u64::MAX));
-                };
-                add(&mut counters.routes_received, announced);
+        let sender = Sender {
+            four_octet_as: negotiated.four_octet_as && self.options.four_octet_as,
+            local_as: self.config.local_asn,
+            peer_as: negotiated.peer_asn,
+            router_id: negotiated.peer_router_id,
+            role: self.role,
+        };
+        match received::judge(update, &sender) {
+            Verdict::Fine(update) => {
+                let add = |counter: &mut u64, more: u64| *counter = counter.wrapping_add(more);
+                let announced = u64::try_from(update.announced.len()).unwrap_or(u64::MAX);
+                let withdrawn = u64::try_from(update.withdrawn.len()).unwrap_or(u64::MAX);
+                add(&mut counters.routes_received, announced.wrapping_add(update.unsupported));
                 add(&mut counters.withdraws_received, withdrawn);
-                None
+                if update.path.leaks {
+                    add(&mut counters.leaks_received, announced);
+                }
+                Ok(Some(update))
             }
-            Verdict::Tolerated => {
+            Verdict::Tolerated(update) => {
                 counters.malformed_updates = counters.malformed_updates.wrapping_add(1);
-                None
+                Ok(Some(update))
             }
-            Verdict::Reset(notification) => Some(notification),
+            Verdict::Reset(notification) => Err(notification),
         }
     }
 

@@ -3,6 +3,7 @@
 use tidegate_model::Nlri;
 
 use super::Direction;
+use crate::learnt::News;
 use crate::rib::Answer;
 
 /// Something that only a driver can do.
@@ -24,7 +25,7 @@ pub enum Action {
 }
 
 /// News of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SessionEvent {
     /// It is up.
     Established,
@@ -33,6 +34,8 @@ pub enum SessionEvent {
         /// For people.
         why: String,
     },
+    /// What became of the peer's routes.
+    Learnt(News),
     /// What became of a command.
     Answer(Answer),
     /// This route made the peer end the session. Its command has been answered with `Rejected`, and

@@ -11,9 +11,13 @@ use bytes::Bytes;
 use rustbgpd_fsm::NegotiatedSession;
 use rustbgpd_wire::notification::{cease_subcode, encode_shutdown_communication};
 use rustbgpd_wire::{Capability, GracefulRestartFamily, NotificationCode, NotificationMessage};
+use tidegate_model::Timestamp;
 
 use super::config::{SessionConfig, codec_family};
+use super::connection::Origin;
+use super::{Session, SessionError, SessionEvent, Up};
 use crate::family::Family;
+use crate::learnt::{News, Update};
 
 /// The longest time that a peer is asked to keep our routes.
 pub const MAX_RESTART_TIME: Duration = Duration::from_secs(5);
@@ -113,4 +117,99 @@ pub(super) fn shutdown(text: &str, hard: bool) -> NotificationMessage {
     }
     let data = [&[code.as_u8(), shutdown][..], &communication].concat();
     NotificationMessage::new(code, cease_subcode::HARD_RESET, Bytes::from(data))
+}
+
+/// How a session ended, for the routes of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The connection was lost (RFC 4724 §4.2).
+    Lost,
+    /// A NOTIFICATION, of either side, that is no reason to drop routes under the N bit (RFC 8538
+    /// §4).
+    Notified,
+    /// Hard Reset, or an end of our own choice.
+    Final,
+}
+
+pub(super) fn ending(error: Option<&(Origin, SessionError)>) -> Ending {
+    const CEASE: u8 = 6;
+    const HOLD_TIMER: u8 = 4;
+
+    match error {
+        None => Ending::Lost,
+        Some((Origin::Peers, error)) => match (error.code, error.subcode) {
+            (CEASE, cease_subcode::HARD_RESET) => Ending::Final,
+            _ => Ending::Notified,
+        },
+        Some((Origin::Ours, error)) if error.code == HOLD_TIMER => Ending::Notified,
+        Some((Origin::Ours, _)) => Ending::Final,
+    }
+}
+
+/// Routes of the peer are kept though its session is gone.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    /// Until then at most.
+    pub(super) until: Timestamp,
+    families: BTreeSet<Family>,
+}
+
+impl Session {
+    /// Something is learnt of the peer's routes, as far as they are of a family that both sides have.
+    pub(super) fn learn(&mut self, mut update: Box<Update>) {
+        let Some(up) = &self.up else { return };
+        let families = &up.negotiated.families;
+        update.announced.retain(|nlri| families.contains(&Family::of(nlri)));
+        update.withdrawn.retain(|nlri| families.contains(&Family::of(nlri)));
+        if let Some(family) = update.end_of_rib {
+            let complete = self.waiting.as_mut().is_some_and(|waiting| {
+                waiting.families.remove(&family);
+                waiting.families.is_empty()
+            });
+            if complete {
+                self.waiting = None;
+            }
+        }
+        self.events.push_back(SessionEvent::Learnt(News::Update(update)));
+    }
+
+    /// The session is lost: so are the peer's routes, unless it asks to wait for it.
+    pub(super) fn lose_learnt(&mut self, now: Timestamp, up: &Up, ending: Ending) {
+        let offered = self.config.options.graceful_restart;
+        let ours_n = matches!(offered, GracefulRestart::Restarting(_));
+        let restart = up.negotiated.restart.as_ref().filter(|restart| match ending {
+            Ending::Lost => true,
+            Ending::Notified => ours_n && restart.notification,
+            Ending::Final => false,
+        });
+        let restart = restart.filter(|_| offered != GracefulRestart::Off);
+        let asked = restart.into_iter().flat_map(|restart| &restart.families);
+        let negotiated = &up.negotiated.families;
+        let families: BTreeSet<Family> =
+            asked.map(|(family, _)| *family).filter(|one| negotiated.contains(one)).collect();
+        let (Some(restart), false) = (restart, families.is_empty()) else {
+            self.waiting = None;
+            self.events.push_back(SessionEvent::Learnt(News::Lost));
+            return;
+        };
+        let until = now + restart.time.min(MAX_HELPER_TIME);
+        self.waiting = Some(Waiting { until, families: families.clone() });
+        self.events.push_back(SessionEvent::Learnt(News::Restarting(families)));
+    }
+
+    /// The session is back. Of what was kept for it, only that stays of which the peer has kept its
+    /// own state, until End-of-RIB (RFC 4724 §4.2).
+    pub(super) fn wait_no_more_for_the_session(&mut self, now: Timestamp) {
+        let restart = self.up.as_ref().and_then(|up| up.negotiated.restart.as_ref());
+        let preserved = restart.into_iter().flat_map(|restart| &restart.families);
+        let preserved = preserved.filter(|(_, forwarding)| *forwarding).map(|(family, _)| *family);
+        let kept: BTreeSet<Family> = match self.waiting.take() {
+            Some(waiting) => preserved.filter(|one| waiting.families.contains(one)).collect(),
+            None => BTreeSet::new(),
+        };
+        if !kept.is_empty() {
+            self.waiting = Some(Waiting { until: now + MAX_HELPER_TIME, families: kept.clone() });
+        }
+        self.events.push_back(SessionEvent::Learnt(News::Back(kept)));
+    }
 }

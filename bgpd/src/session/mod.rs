@@ -85,6 +85,7 @@ use crate::rib::{AdjRibOut, Sent};
 
 use connection::Connection;
 use delivery::Unconfirmed;
+use graceful::Waiting;
 use quarantine::Quarantine;
 use refresh::Refresh;
 use retry::ConnectRetry;
@@ -188,6 +189,8 @@ pub struct Session {
     down: String,
     /// Whether the wanted routes are complete, as far as a peer may have kept them.
     replayed: bool,
+    /// Set while routes of the peer are kept that it has not announced on this session.
+    waiting: Option<Waiting>,
     last_error_sent: Option<SessionError>,
     last_error_received: Option<SessionError>,
 }
@@ -214,6 +217,7 @@ impl Session {
             shown_state: (SessionState::Idle, now),
             down: "not started".to_owned(),
             replayed: false,
+            waiting: None,
             last_error_sent: None,
             last_error_received: None,
         }

@@ -96,6 +96,7 @@ impl Session {
         for direction in Direction::ALL {
             let Some(slot) = self.slot_mut(direction).take() else { continue };
             if let Some(up) = self.up.take_if(|up| up.direction == direction) {
+                self.lose_learnt(now, &up, graceful::Ending::Final);
                 self.go_down(now, &up, slot, Evidence::None, why.clone());
             }
         }
@@ -185,6 +186,7 @@ impl Session {
                     up.refresh.request(now, family);
                 }
             }
+            Some(Step::Learnt(update)) => self.learn(update),
             Some(Step::Close(closing)) => self.close(now, direction, closing),
         }
     }
@@ -223,6 +225,7 @@ impl Session {
         self.up = Some(Up { direction, parameters, gate, negotiated, since: now, refresh });
         self.counters.established = self.counters.established.wrapping_add(1);
         self.quarantine.handle_up();
+        self.wait_no_more_for_the_session(now);
         self.rib.resend_all();
         self.events.push_back(SessionEvent::Established);
     }
@@ -251,6 +254,7 @@ impl Session {
         let Some(slot) = self.slot_mut(direction).take() else { return };
         let Closing { last_words, error, why } = closing;
         let evidence = hunt::evidence(error.as_ref());
+        let ending = graceful::ending(error.as_ref());
         match error {
             Some((Origin::Ours, error)) => self.last_error_sent = Some(error),
             Some((Origin::Peers, error)) => self.last_error_received = Some(error),
@@ -261,7 +265,10 @@ impl Session {
         }
         self.actions.push_back(Action::Close { direction, last_words });
         match self.up.take_if(|up| up.direction == direction) {
-            Some(up) => self.go_down(now, &up, slot, evidence, why),
+            Some(up) => {
+                self.lose_learnt(now, &up, ending);
+                self.go_down(now, &up, slot, evidence, why);
+            }
             None if self.up.is_none() => self.down = why,
             None => {}
         }

@@ -98,10 +98,12 @@ pub struct Counters {
     pub sent: MessageCounters,
     /// Messages from the peer that could be read.
     pub received: MessageCounters,
-    /// Routes that the peer announced. They are counted and dropped.
+    /// Routes that the peer announced.
     pub routes_received: u64,
     /// Routes that the peer withdrew.
     pub withdraws_received: u64,
+    /// Of the routes that the peer announced, those that came the wrong way (RFC 9234 §5).
+    pub leaks_received: u64,
     /// UPDATE messages with an error that RFC 7606 lets pass without a reset.
     pub malformed_updates: u64,
     /// How often the session came up.

@@ -12,6 +12,7 @@ use super::{
     Action, CONNECT_TIMEOUT, ConnectMode, Dial, Direction, Phase, SEND_HOLD_FACTOR,
     SEND_HOLD_WITHOUT_KEEPALIVES, Session, SessionError, SessionEvent, SessionState,
 };
+use crate::learnt::News;
 
 impl Session {
     /// To be called when [`Self::poll_timeout`] has come.
@@ -30,6 +31,9 @@ impl Session {
         }
         if let Some(up) = &mut self.up {
             up.refresh.ripen(now);
+        }
+        if self.waiting.take_if(|waiting| waiting.until <= now).is_some() {
+            self.events.push_back(SessionEvent::Learnt(News::WaitedEnough));
         }
         for direction in Direction::ALL {
             if self.send_hold_expires(direction).is_some_and(|at| at <= now) {
@@ -66,8 +70,9 @@ impl Session {
             [timers, self.send_hold_expires(direction)]
         });
         let refresh = self.up.as_ref().and_then(|up| up.refresh.poll_timeout());
+        let waiting = self.waiting.as_ref().map(|waiting| waiting.until);
         let hunt = self.up.as_ref().and_then(|_| self.quarantine.poll_timeout());
-        connections.chain([dial, stop, refresh, hunt]).flatten().min()
+        connections.chain([dial, stop, refresh, hunt, waiting]).flatten().min()
     }
 
     fn send_hold_expires(&self, direction: Direction) -> Option<Timestamp> {

@@ -5,6 +5,7 @@
 
 mod bench;
 mod graceful;
+mod learnt;
 mod malformed;
 #[path = "../support/octets.rs"]
 mod octets;

@@ -206,6 +206,10 @@ fn shown(event: &SpeakerEvent) -> Value {
         SpeakerEvent::Quarantined { nlri, why, .. } => {
             json!({ "event": "quarantined", "route": nlri.to_string(), "why": why })
         }
+        SpeakerEvent::FlowSpec(change) => {
+            let verdict = change.offer.as_ref().map(|offer| offer.verdict.to_string());
+            json!({ "event": "learnt", "rule": change.rule.to_string(), "verdict": verdict })
+        }
     }
 }
 
