@@ -12,7 +12,7 @@ impl Planner {
     /// When time alone changes something for an attack.
     pub(super) fn due(&self, tracked: &Tracked) -> Option<Timestamp> {
         let on = tracked.ended.is_none() && tracked.origin == Origin::Policy;
-        let grows = self.policy.severities.grows_at(self.now, &tracked.attack);
+        let grows = self.policy.severities.grows_at(tracked.judged, &tracked.attack);
         let grows = grows.filter(|_| on && !matches!(tracked.stage, Stage::Spent));
         let Some(plan) = tracked.plan() else { return grows };
         let sooner = match &plan.phase {
@@ -78,6 +78,7 @@ impl Planner {
             return;
         }
         let severity = self.policy.severity(now, &tracked.attack);
+        tracked.judged = now;
         if severity > tracked.severity {
             tracked.severity = severity;
             self.reconsider(now, id);

@@ -213,6 +213,7 @@ impl Planner {
             tracked.proposals.clear();
             if tracked.origin == Origin::Policy {
                 tracked.severity = self.policy.severity(now, &tracked.attack);
+                tracked.judged = now;
             }
             order.push((stays, Reverse(tracked.severity), id));
             if let Some(plan) = tracked.plan().cloned() {
@@ -339,12 +340,13 @@ impl Planner {
         let tracked = self
             .attacks
             .entry(attack.id)
-            .or_insert_with(|| Tracked::new(attack.clone(), severity, Origin::Policy));
+            .or_insert_with(|| Tracked::new(now, attack.clone(), severity, Origin::Policy));
         if tracked.ended.is_some() || tracked.origin == Origin::Manual {
             return;
         }
         tracked.attack = attack.clone();
         tracked.severity = tracked.severity.max(severity);
+        tracked.judged = now;
         self.timers_changed |= self.policy.severities.grows_at(now, attack).is_some();
         match &tracked.stage {
             Stage::Spent => {}

@@ -312,7 +312,7 @@ impl Planner {
             .map_err(OrderRefused::Impossible)?;
         self.last_manual += 1;
         let id = attack.id;
-        self.attacks.insert(id, Tracked::new(attack, Severity::Low, Origin::Manual));
+        self.attacks.insert(id, Tracked::new(now, attack, Severity::Low, Origin::Manual));
         self.adopt(now, id, (&response, 0), candidate, &[], None);
         let text = format!("{why}; for {}", reason::span(ttl));
         self.change_plan(id, |plan| {

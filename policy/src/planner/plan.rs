@@ -80,6 +80,8 @@ pub(super) struct Tracked {
     pub(super) attack: Attack,
     /// The worst so far.
     pub(super) severity: Severity,
+    /// When that was last judged.
+    pub(super) judged: Timestamp,
     pub(super) origin: Origin,
     /// Set when the attack is over and its mitigation stays for its minimum lifetime.
     pub(super) ended: Option<EndReason>,
@@ -203,10 +205,11 @@ impl Plan {
 
 impl Tracked {
     /// Nothing is done about it yet.
-    pub(super) fn new(attack: Attack, severity: Severity, origin: Origin) -> Self {
+    pub(super) fn new(now: Timestamp, attack: Attack, severity: Severity, origin: Origin) -> Self {
         Self {
             attack,
             severity,
+            judged: now,
             origin,
             ended: None,
             stage: Stage::Idle,

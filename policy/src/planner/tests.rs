@@ -15,8 +15,11 @@ use crate::policy::{
 };
 use crate::profile::{ConfinedBy, FlowSpecProfile, Widen};
 
+mod feedback;
+mod ladders;
 mod lifetimes;
 mod limits;
+mod orders;
 mod profiles;
 mod properties;
 mod reasons;
