@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tidegate_model::{
     BackendState, CommandId, Community, LargeCommunity, Nlri, Outcome, Prefix, Route, Timestamp,
@@ -22,9 +22,10 @@ use crate::egress::GatePolicy;
 use crate::family::Family;
 use crate::io::{Listener, Peer, Roster, Welcome, listen};
 use crate::learnt::{Change, Learnt, Tally};
-use crate::session::{ConnectMode, Delivery, SessionOptions, SessionStatus};
+use crate::session::{ConnectMode, Delivery, Dump, MrtEnds, SessionOptions, SessionStatus};
 
 pub use crate::io::{HopLimit, Md5Key, Md5KeyError, Transport};
+pub use crate::session::MAX_DUMP;
 
 /// Events that wait for their receiver. While it is full each peer keeps its own in a bounded
 /// backlog; sessions and routes do not wait for it.
@@ -186,6 +187,15 @@ pub struct PeerStatus {
     pub learnt: Tally,
     /// The session.
     pub session: SessionStatus,
+}
+
+/// The messages of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MrtDump {
+    /// An MRT file of `BGP4MP_ET` entries (RFC 6396), or a part to be put behind earlier ones.
+    pub file: Vec<u8>,
+    /// How many messages before these there was no room for.
+    pub lost: u64,
 }
 
 /// Why a speaker cannot start.
@@ -419,6 +429,48 @@ impl SpeakerHandle {
     pub fn learnt(&self, peer: &str) -> Result<Vec<Learnt>, UnknownPeer> {
         let peer = self.peer(peer)?;
         Ok(self.speaker.roster.learnt().of_peer(&peer.config.name))
+    }
+
+    /// From now on the newest messages of the session with `peer` are recorded, as many as fit into
+    /// `limit` octets, [`MAX_DUMP`] at most. Those that there is no room for are counted.
+    ///
+    /// # Errors
+    /// [`UnknownPeer`].
+    pub fn start_dump(&self, peer: &str, limit: usize) -> Result<(), UnknownPeer> {
+        self.peer(peer)?.session.lock().start_dump(limit);
+        Ok(())
+    }
+
+    /// What was recorded since the last call. `None` if nothing is being recorded.
+    ///
+    /// # Errors
+    /// [`UnknownPeer`].
+    pub fn take_dump(&self, peer: &str) -> Result<Option<MrtDump>, UnknownPeer> {
+        let peer = self.peer(peer)?;
+        let dump = peer.session.lock().take_dump();
+        Ok(dump.map(|dump| self.to_mrt(&peer, &dump)))
+    }
+
+    /// Records no more, and returns what [`Self::take_dump`] would have.
+    ///
+    /// # Errors
+    /// [`UnknownPeer`].
+    pub fn stop_dump(&self, peer: &str) -> Result<Option<MrtDump>, UnknownPeer> {
+        let peer = self.peer(peer)?;
+        let dump = peer.session.lock().stop_dump();
+        Ok(dump.map(|dump| self.to_mrt(&peer, &dump)))
+    }
+
+    fn to_mrt(&self, peer: &Peer, dump: &Dump) -> MrtDump {
+        let roster = &self.speaker.roster;
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let zero = wall.saturating_sub(roster.clock.now().since(Timestamp::ZERO));
+        let ends = MrtEnds {
+            peer_as: peer.config.asn,
+            local_as: roster.asn(),
+            peer_address: peer.config.address,
+        };
+        MrtDump { file: dump.to_mrt(ends, zero), lost: dump.lost }
     }
 
     /// The routes that made `peer` end the session and are not sent to it any more, with what is

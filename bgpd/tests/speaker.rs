@@ -312,6 +312,36 @@ async fn rules_of_peers_are_offered_with_a_verdict() {
     }
 }
 
+/// Switched on and off while the session runs. An independent parser reads it.
+#[tokio::test]
+async fn messages_are_recorded_on_request() {
+    let (speaker, address) = passive();
+    let mut stream = establish(&speaker, address).await;
+    assert_eq!(speaker.take_dump("peer").unwrap(), None);
+    speaker.start_dump("peer", 1 << 20).unwrap();
+    speaker.announce("peer", CommandId(1), blackhole("203.0.113.7")).unwrap();
+    while read_message(&mut stream).await.unwrap()[18] != 2 {}
+    stream.write_all(&message(4, &[])).await.unwrap();
+    let mut file = Vec::new();
+    let kinds = |file: &[u8]| -> Vec<String> {
+        let records = bgpkit_parser::BgpkitParser::from_reader(file).into_record_iter();
+        records.map(|record| format!("{:?}", record.message)).collect()
+    };
+    wait(|| speaker.peers()[0].session.counters.received.keepalive > 1).await;
+    let dump = speaker.take_dump("peer").unwrap().unwrap();
+    file.extend(dump.file);
+    let read = kinds(&file).join(" ");
+    assert!(read.contains("203.0.113.7/32") && read.contains("KeepAlive"), "{read}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seconds = u32::from_be_bytes([file[0], file[1], file[2], file[3]]);
+    assert!(now.as_secs().abs_diff(u64::from(seconds)) < 120, "{seconds}");
+    assert!(speaker.stop_dump("peer").unwrap().is_some());
+    speaker.withdraw("peer", CommandId(2), &blackhole("203.0.113.7").nlri).unwrap();
+    while read_message(&mut stream).await.unwrap()[18] != 2 {}
+    assert_eq!(speaker.take_dump("peer").unwrap(), None);
+    assert!(speaker.start_dump("nobody", 1).is_err());
+}
+
 /// Panics on the next message that contains this, once.
 struct Trap(std::sync::Mutex<Option<&'static str>>);
 

@@ -83,6 +83,11 @@ impl Roster {
         roster
     }
 
+    /// Our AS number.
+    pub(crate) fn asn(&self) -> u32 {
+        self.asn
+    }
+
     /// Every peer: the configured ones in their order, then the others as they came.
     pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
         self.lock().peers.clone()

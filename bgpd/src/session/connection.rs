@@ -75,6 +75,8 @@ pub(crate) struct Connection {
     /// What we are to the peer.
     role: Option<Role>,
     framer: Framer,
+    /// The message that was cut last.
+    frame: Bytes,
     open: Option<Vec<u8>>,
     keepalive_due: bool,
     hold: Option<Timestamp>,
@@ -99,6 +101,7 @@ impl Connection {
             restart,
             role: session.role(),
             framer: Framer::new(),
+            frame: Bytes::new(),
             open: None,
             keepalive_due: false,
             hold: None,
@@ -129,13 +132,15 @@ impl Connection {
 
     /// The next thing that the peer said.
     pub(crate) fn next_input(&mut self) -> Option<Input> {
+        self.frame.clear();
         let mut frame = match self.framer.next_frame() {
-            // Octets behind the fourth are Outbound Route Filters (RFC 5291), which nobody was
-            // offered.
-            Ok(frame) => without_filters(frame?),
+            Ok(frame) => frame?,
             Err(FramingError::ShortNotification) => return Some(Input::ShortNotification),
             Err(FramingError::Answer(notification)) => return Some(Input::Broken(notification)),
         };
+        self.frame = frame.clone();
+        // Octets behind the fourth are Outbound Route Filters (RFC 5291), which nobody was offered.
+        frame = without_filters(frame);
         Some(match decode_message(&mut frame, self.framer.longest()) {
             Ok(message) => Input::Message(message),
             Err(error) => {
@@ -143,6 +148,17 @@ impl Connection {
                 Input::Broken(NotificationMessage::new(code, subcode, data))
             }
         })
+    }
+
+    /// The message that [`Self::next_input`] read last.
+    pub(crate) fn frame(&self) -> &[u8] {
+        &self.frame
+    }
+
+    /// Whether AS numbers in UPDATE messages have four octets.
+    pub(crate) fn four_octet_as(&self) -> bool {
+        self.options.four_octet_as
+            && self.fsm.negotiated().is_none_or(|negotiated| negotiated.four_octet_as)
     }
 
     /// If `open` is acceptable: the identity it gives the peer.
@@ -221,7 +237,7 @@ impl Connection {
             return Ok(None);
         }
         let sender = Sender {
-            four_octet_as: negotiated.four_octet_as && self.options.four_octet_as,
+            four_octet_as: self.four_octet_as(),
             local_as: self.config.local_asn,
             peer_as: negotiated.peer_asn,
             router_id: negotiated.peer_router_id,

@@ -57,6 +57,7 @@ mod commands;
 mod config;
 mod connection;
 mod delivery;
+mod dump;
 mod events;
 mod framing;
 mod graceful;
@@ -85,6 +86,7 @@ use crate::rib::{AdjRibOut, Sent};
 
 use connection::Connection;
 use delivery::Unconfirmed;
+use dump::Recorder;
 use graceful::Waiting;
 use quarantine::Quarantine;
 use refresh::Refresh;
@@ -94,6 +96,7 @@ pub use collision::Direction;
 pub use commands::as_announced;
 pub use config::{ConnectMode, SessionConfig};
 pub use delivery::{Delivery, MOST_UNCONFIRMED};
+pub use dump::{Dump, DumpedMessage, Flow, MAX_DUMP, MrtEnds};
 pub use events::{Action, Admission, SessionEvent};
 pub use graceful::{GracefulRestart, MAX_HELPER_TIME, MAX_RESTART_TIME, PeerRestart};
 pub use options::{Role, SessionOptions};
@@ -191,6 +194,8 @@ pub struct Session {
     replayed: bool,
     /// Set while routes of the peer are kept that it has not announced on this session.
     waiting: Option<Waiting>,
+    /// Set while messages are recorded.
+    recorder: Option<Recorder>,
     last_error_sent: Option<SessionError>,
     last_error_received: Option<SessionError>,
 }
@@ -218,6 +223,7 @@ impl Session {
             down: "not started".to_owned(),
             replayed: false,
             waiting: None,
+            recorder: None,
             last_error_sent: None,
             last_error_received: None,
         }

@@ -12,6 +12,7 @@ use tidegate_model::Timestamp;
 use super::collision::{Identity, survivor};
 use super::connection::{self, Closing, Connection, Input, Origin, Step};
 use super::delivery::Unconfirmed;
+use super::dump::Flow;
 use super::quarantine::Evidence;
 use super::refresh::Refresh;
 use super::{
@@ -124,6 +125,10 @@ impl Session {
                 rest = slot.connection.push(rest);
                 continue;
             };
+            self.record(now, direction, Flow::Received, |session| {
+                let frame = session.slot(direction)?.connection.frame();
+                (!frame.is_empty()).then(|| frame.to_vec())
+            });
             if self.resolve_collision(now, direction, &input) == Some(direction) {
                 break;
             }
@@ -251,6 +256,7 @@ impl Session {
     }
 
     pub(super) fn close(&mut self, now: Timestamp, direction: Direction, closing: Closing) {
+        self.record(now, direction, Flow::Sent, |_| closing.last_words.clone());
         let Some(slot) = self.slot_mut(direction).take() else { return };
         let Closing { last_words, error, why } = closing;
         let evidence = hunt::evidence(error.as_ref());

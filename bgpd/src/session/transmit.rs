@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidegate_model::Timestamp;
 
+use super::dump::Flow;
 use super::{Direction, MAX_IN_FLIGHT, Session, SessionEvent, Slot, Up};
 use crate::rib::{AdjRibOut, Sent, SentKind};
 
@@ -94,6 +95,7 @@ impl Session {
         };
         slot.handed_out += u64::try_from(message.len()).unwrap_or_default();
         slot.writing_since.get_or_insert(now);
+        self.record(now, direction, Flow::Sent, |_| Some(message.clone()));
         Some(message)
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stop at a surprise too")]
 
 mod bench;
+mod dump;
 mod graceful;
 mod learnt;
 mod malformed;
