@@ -26,7 +26,7 @@ pub fn detector_config(policy: &Policy) -> tidegate_detector::Config {
             name: group.name.clone(),
             prefixes: group.prefixes.clone(),
             thresholds: group.thresholds,
-            aggregate: None,
+            aggregate: group.prefix_thresholds,
         })
         .collect();
     let judging = tidegate_detector::Judging {

@@ -527,6 +527,14 @@ impl FromStr for RouteTarget {
     }
 }
 
+impl FilterAction {
+    /// Whether the kernel of this host can do it.
+    #[must_use]
+    pub const fn is_local(self) -> bool {
+        matches!(self, Self::Discard | Self::RateLimitBytes(_) | Self::RateLimitPackets(_))
+    }
+}
+
 impl fmt::Display for FilterAction {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

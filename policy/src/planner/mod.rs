@@ -80,8 +80,10 @@ mod routes;
 mod sight;
 mod standing;
 
+pub(crate) use breaker::MOST_NEW_TARGETS;
 pub use decision::{Cause, Decision, DecisionKind, Proposal, Refusal};
 
+pub(crate) use flaps::MAX_CYCLES;
 pub use flaps::MAX_FLAPS_REMEMBERED;
 pub use hold::{FIRST_RELAPSE_HOLD, MAX_HOLD, MAX_REMEMBERED, MIN_BLACKHOLE_HOLD, RELAPSE};
 pub use orders::{MAX_ORDER_TEXT, MAX_TTL, ManualAction, Order, OrderRefused};

@@ -6,12 +6,15 @@
 //! known because its definition is faulty is not reported as unknown.
 #![deny(clippy::indexing_slicing)]
 
+mod conduct;
 mod files;
+mod hours;
 mod network;
 mod peers;
 mod prefixes;
 mod profiles;
 mod responses;
+mod steps;
 
 #[cfg(test)]
 mod tests;
@@ -21,29 +24,42 @@ use std::sync::Arc;
 
 pub use files::{MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, PolicyFile};
 
-use crate::policy::Policy;
+use crate::policy::{
+    BreakerLimits, Budgets, EffectAim, Enforcement, FlapBudget, Policy, SensorPlace,
+};
 use crate::report::{Diagnostic, Report};
 use crate::text::{Collector, Document, Source, Table, Value};
 
+use conduct::Single;
+
 /// Reads every `*.toml` of a directory, in the order of their names.
 ///
-/// Subdirectories, hidden files and files of other names are ignored. The texts are one policy:
-/// which table stands in which file does not matter, except that responses are tried in the order
-/// of the files.
+/// Subdirectories are read where a file says `include`; hidden files and files of other names are
+/// ignored. The texts are one policy: which table stands in which file does not matter, except that
+/// responses are tried in the order of the files, what a file includes right after it.
 ///
 /// # Errors
 /// A [`Report`] of everything that is wrong, in the order of the text.
 pub fn load(directory: &Path) -> Result<Policy, Report> {
-    let files = read_files(directory)?;
-    resolve(&directory.display().to_string(), &files)
+    let (files, mut includes) = files::read(directory)?;
+    match resolve(&directory.display().to_string(), &files) {
+        Ok(policy) if includes.is_empty() => Ok(policy),
+        Ok(_) => Err(includes),
+        Err(report) => {
+            includes.extend(report);
+            includes.sort();
+            Err(includes)
+        }
+    }
 }
 
 /// The text of a policy directory as it is now, for [`resolve`].
 ///
 /// # Errors
-/// A [`Report`] of every file that cannot be read, and of bounds that are exceeded.
+/// A [`Report`] of every file that cannot be read or included, and of bounds that are exceeded.
 pub fn read_files(directory: &Path) -> Result<Vec<PolicyFile>, Report> {
-    files::read(directory)
+    let (files, includes) = files::read(directory)?;
+    if includes.is_empty() { Ok(files) } else { Err(includes) }
 }
 
 /// Checks policy text that has been read already. `directory` is how the user calls the whole.
@@ -94,11 +110,24 @@ struct Draft<'a> {
     responses: responses::Responses<'a>,
     profiles: profiles::Profiles<'a>,
     peers: peers::Peers<'a>,
+    enforcement: Option<Single<'a, Enforcement>>,
+    effect: Option<Single<'a, EffectAim>>,
+    flapping: Option<Single<'a, FlapBudget>>,
+    breaker: Option<Single<'a, BreakerLimits>>,
+    budgets: Option<Single<'a, Budgets>>,
+    modes: Option<Single<'a, conduct::GivenModes>>,
+    remotes: Option<Single<'a, prefixes::PrefixList<'a>>>,
+    time: Option<Single<'a, i16>>,
 }
 
 impl<'a> Draft<'a> {
     fn read(&mut self, root: &Table<'a>) {
         let table = |key, example| root.optional(key, example);
+        // Followed when the files are read.
+        let included = table("include", "[\"customers\"]");
+        for item in included.and_then(|value| value.list("\"customers\"")).unwrap_or_default() {
+            let _ = item.string();
+        }
         if let Some(value) = table("speaker", "{ as = 65010, router-id = \"10.0.0.1\" }") {
             once(&mut self.speaker, &value, network::Speaker::read);
         }
@@ -125,7 +154,37 @@ impl<'a> Draft<'a> {
         if let Some(value) = table("profiles", "{ upstream = { like = \"frr\" } }") {
             self.profiles.read(&value);
         }
+        self.read_conduct(root);
         root.finish();
+    }
+
+    fn read_conduct(&mut self, root: &Table<'a>) {
+        fn single<'a, T>(
+            slot: &mut Option<Single<'a, T>>,
+            value: Option<Value<'a>>,
+            read: impl FnOnce(&Table<'a>) -> Option<T>,
+        ) {
+            if let Some(value) = value {
+                once(slot, &value, |value| Single::read(value, read));
+            }
+        }
+        let table = |key, example| root.optional(key, example);
+        let value = table("enforcement", "{ deadline = \"10s\" }");
+        single(&mut self.enforcement, value, conduct::enforcement);
+        let value = table("effect", "{ sensor = \"behind-filters\" }");
+        single(&mut self.effect, value, conduct::effect);
+        let value = table("flapping", "{ cycles = 2, within = \"1h\" }");
+        single(&mut self.flapping, value, conduct::flapping);
+        let value = table("breaker", "{ targets = 100, within = \"10s\" }");
+        single(&mut self.breaker, value, conduct::breaker);
+        let value = table("budgets", "{ mitigations = 1000 }");
+        single(&mut self.budgets, value, conduct::budgets);
+        let value = table("approval", "{ rtbh = \"propose\" }");
+        single(&mut self.modes, value, conduct::GivenModes::read);
+        let value = table("remotes", "{ allow = [\"192.0.2.0/24\"] }");
+        single(&mut self.remotes, value, conduct::remotes);
+        let value = table("time", "{ utc-offset = \"+01:00\" }");
+        single(&mut self.time, value, conduct::time);
     }
 
     /// Peers are read when the profiles of all files are known, whatever the order of the files.
@@ -144,10 +203,15 @@ impl<'a> Draft<'a> {
         if let Some(owned) = &self.owned {
             owned.check();
         }
-        let groups = self.groups.resolve(self.owned.as_ref());
+        let groups = self.groups.resolve(self.owned.as_ref(), self.modes.as_ref());
+        let sensor = match &self.effect {
+            Some(single) => single.read.map(|effect| effect.sensor),
+            None => Some(SensorPlace::BeforeFilters),
+        };
         let peers = self.peers.check();
         let space = self.owned.as_ref().map(|owned| owned.space(&peers));
-        let responses = self.responses.resolve(&self.groups, &self.peers, self.owned.as_ref());
+        let responses =
+            self.responses.resolve(&self.groups, &self.peers, self.owned.as_ref(), sensor);
         if !collector.is_clean() {
             return None;
         }
@@ -159,13 +223,16 @@ impl<'a> Draft<'a> {
             severities: self.severities.map_or(Some(Default::default()), |table| table.scale)?,
             responses: responses?,
             peers,
-            enforcement: Default::default(),
-            effect: Default::default(),
-            flapping: Default::default(),
-            breaker: Default::default(),
-            budgets: Default::default(),
-            allowed_remotes: Vec::new(),
-            utc_offset: 0,
+            enforcement: conduct::or_default(self.enforcement)?,
+            effect: conduct::or_default(self.effect)?,
+            flapping: conduct::or_default(self.flapping)?,
+            breaker: conduct::or_default(self.breaker)?,
+            budgets: conduct::or_default(self.budgets)?,
+            allowed_remotes: match self.remotes {
+                Some(single) => single.read?.prefixes().collect(),
+                None => Vec::new(),
+            },
+            utc_offset: conduct::or_default(self.time)?,
             revision: None,
         })
     }

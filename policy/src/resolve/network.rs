@@ -6,14 +6,18 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tidegate_model::{
-    AddressFamily, BitsPerSecond, Limit, Metric, OwnedSpace, PacketsPerSecond, Prefix, Thresholds,
+    AddressFamily, BitsPerSecond, Confidence, Limit, Metric, OwnedSpace, PacketsPerSecond, Prefix,
+    Severity, Thresholds,
 };
 
+use super::conduct::{GivenModes, Single};
 use super::prefixes::{PrefixList, holding};
 use super::{MAX_NAME, Once, is_name};
 use crate::policy::{
-    DEFAULT_GROUP, Group, Judging, Peer, SeverityScale, SpeakerIdentity, default_thresholds,
+    Approvals, DEFAULT_GROUP, Group, Judging, Peer, ServicePort, SeverityScale, SpeakerIdentity,
+    default_thresholds,
 };
+use crate::profile::read::words;
 use crate::text::{Table, Value};
 
 /// One tick of the detector: nothing can be judged faster.
@@ -24,6 +28,71 @@ const LONGEST_TOLERANCE: Duration = Duration::from_secs(60);
 const LONGEST_EXIT_HOLD: Duration = Duration::from_secs(3_600);
 /// No attack is more times over a threshold than this.
 const MAX_FACTOR: f64 = 1e6;
+
+/// An attack that lasts for longer is a state of affairs.
+const LONGEST_DURATION: Duration = Duration::from_secs(7 * 86_400);
+
+/// `severity.capacity`
+fn shares(table: &Table<'_>, standard: [f64; 3]) -> Option<[f64; 3]> {
+    let value = table.optional("capacity", "{ medium = 0.2, high = 0.5, critical = 0.8 }");
+    let Some(value) = value else { return Some(standard) };
+    let table = value.table()?;
+    let [medium, high, critical] = standard;
+    let share = |key, example, standard| {
+        let value = table.optional(key, example);
+        value.map_or(Some(standard), |value| value.float(0.001..=10.0))
+    };
+    let medium = share("medium", "0.2", medium);
+    let high = share("high", "0.5", high);
+    let critical = share("critical", "0.8", critical);
+    table.finish();
+    let (medium, high, critical) = (medium?, high?, critical?);
+    if medium < high && high < critical {
+        return Some([medium, high, critical]);
+    }
+    let message =
+        format!("the shares do not ascend: medium {medium}, high {high}, critical {critical}");
+    value.error(message, "write medium < high < critical; one that is left out has its default");
+    None
+}
+
+/// `severity.duration`
+fn durations(table: &Table<'_>) -> Option<[Option<Duration>; 3]> {
+    let value = table.optional("duration", "{ high = \"10m\", critical = \"1h\" }");
+    let Some(value) = value else { return Some([None; 3]) };
+    let table = value.table()?;
+    let after = |key, example| {
+        let value = table.optional(key, example);
+        let range = Duration::from_secs(1)..=LONGEST_DURATION;
+        value.map_or(Some(None), |value| value.duration(range).map(Some))
+    };
+    let medium = after("medium", "\"5m\"");
+    let high = after("high", "\"10m\"");
+    let critical = after("critical", "\"1h\"");
+    table.finish();
+    let after = [medium?, high?, critical?];
+    let given: Vec<Duration> = after.iter().copied().flatten().collect();
+    if given.is_sorted_by(|left, right| left < right) {
+        return Some(after);
+    }
+    value.error("the durations do not ascend", "write medium < high < critical, as far as given");
+    None
+}
+
+/// `severity.uncertain`
+fn uncertain(table: &Table<'_>, standard: &SeverityScale) -> Option<(Confidence, Severity)> {
+    let value = table.optional("uncertain", "{ below = 0.5, at-most = \"medium\" }");
+    let Some(value) = value else {
+        return Some((standard.uncertain_below, standard.uncertain_at_most));
+    };
+    let table = value.table()?;
+    let below = table.required("below", "0.5").map(|value| value.float(0.0..=1.0));
+    let most = table
+        .required("at-most", "\"medium\"")
+        .map(|value| value.choice("a severity", &words(&Severity::ALL, Severity::name)));
+    table.finish();
+    Some((Confidence::new(below??), most??))
+}
 
 /// `[speaker]`
 pub(super) struct Speaker<'a> {
@@ -181,6 +250,11 @@ struct DraftGroup<'a> {
     prefixes: Option<PrefixList<'a>>,
     /// Only the limits that the text sets.
     limits: Vec<(Metric, Limit)>,
+    /// The same for networks; `None` if the table is not there.
+    prefix_limits: Option<Vec<(Metric, Limit)>>,
+    capacity: Option<Limit>,
+    allowed_ports: Vec<ServicePort>,
+    modes: GivenModes,
 }
 
 impl<'a> Groups<'a> {
@@ -207,7 +281,11 @@ impl<'a> Groups<'a> {
     }
 
     /// Checks the prefixes and fills in what is inherited. `None` without owned prefixes.
-    pub(super) fn resolve(&self, owned: Option<&Owned<'a>>) -> Option<Vec<Group>> {
+    pub(super) fn resolve(
+        &self,
+        owned: Option<&Owned<'a>>,
+        modes: Option<&Single<'a, GivenModes>>,
+    ) -> Option<Vec<Group>> {
         let mut claimed: BTreeMap<Prefix, &str> = BTreeMap::new();
         for (name, group) in &self.groups {
             let Some(list) = &group.prefixes else { continue };
@@ -239,40 +317,46 @@ impl<'a> Groups<'a> {
             }
         }
         let unclaimed = owned.iter().copied().filter(|prefix| !claimed.contains_key(prefix));
-        Some(self.inherit(unclaimed.collect()))
+        let modes = modes.map_or(Some(GivenModes::default()), |single| single.read)?;
+        Some(self.inherit(unclaimed.collect(), modes.over(Approvals::default())))
     }
 
-    fn inherit(&self, unclaimed: Vec<Prefix>) -> Vec<Group> {
-        let with = |mut thresholds: Thresholds, group: &DraftGroup<'_>| {
-            for (metric, limit) in &group.limits {
+    fn inherit(&self, unclaimed: Vec<Prefix>, approvals: Approvals) -> Vec<Group> {
+        let with = |mut thresholds: Thresholds, limits: &[(Metric, Limit)]| {
+            for (metric, limit) in limits {
                 thresholds.set(*metric, *limit);
             }
             thresholds
         };
-        let builtin = default_thresholds();
-        let base = self.groups.get(DEFAULT_GROUP).map_or(builtin, |group| with(builtin, group));
-        let default = Group {
+        let base = Group {
             name: DEFAULT_GROUP.to_owned(),
-            prefixes: unclaimed,
-            thresholds: base,
+            prefixes: Vec::new(),
+            thresholds: default_thresholds(),
             prefix_thresholds: None,
             capacity: None,
             allowed_ports: Vec::new(),
-            approvals: Default::default(),
+            approvals,
+        };
+        let over = |base: &Group, name: &str, group: &DraftGroup<'_>| Group {
+            name: name.to_owned(),
+            prefixes: group.prefixes.iter().flat_map(PrefixList::prefixes).collect(),
+            thresholds: with(base.thresholds, &group.limits),
+            prefix_thresholds: match &group.prefix_limits {
+                Some(limits) => Some(with(base.prefix_thresholds.unwrap_or_default(), limits)),
+                None => base.prefix_thresholds,
+            },
+            capacity: group.capacity.or(base.capacity),
+            allowed_ports: group.allowed_ports.clone(),
+            approvals: group.modes.over(base.approvals),
+        };
+        let default = match self.groups.get(DEFAULT_GROUP) {
+            Some(group) => over(&base, DEFAULT_GROUP, group),
+            None => base,
         };
         let named = self.groups.iter().filter(|(name, _)| *name != DEFAULT_GROUP);
-        let mut groups: Vec<Group> = named
-            .map(|(name, group)| Group {
-                name: name.clone(),
-                prefixes: group.prefixes.iter().flat_map(PrefixList::prefixes).collect(),
-                thresholds: with(base, group),
-                prefix_thresholds: None,
-                capacity: None,
-                allowed_ports: Vec::new(),
-                approvals: Default::default(),
-            })
-            .collect();
-        groups.push(default);
+        let mut groups: Vec<Group> =
+            named.map(|(name, group)| over(&default, name, group)).collect();
+        groups.push(Group { prefixes: unclaimed, ..default });
         groups.sort_by(|left, right| left.name.cmp(&right.name));
         groups
     }
@@ -302,11 +386,45 @@ impl<'a> DraftGroup<'a> {
             let prefixes = table.required("prefixes", "[\"203.0.113.0/25\"]");
             prefixes.and_then(|value| PrefixList::read(&value))
         };
-        let thresholds = table.optional("thresholds", "{ total = { packets = \"100k\" } }");
+        let read = |value: Option<Value<'_>>| {
+            value.and_then(|value| value.table()).map(|table| limits(&table))
+        };
+        let thresholds = read(table.optional("thresholds", "{ total = { packets = \"100k\" } }"));
+        let prefix_limits =
+            read(table.optional("prefix-thresholds", "{ total = { packets = \"1M\" } }"));
+        let capacity = table.optional("capacity", "{ bits = \"10G\" }");
+        let allowed_ports = table.optional("allowed-ports", "[\"tcp/443\"]");
+        let modes = table.optional("approval", "{ rtbh = \"propose\" }");
         table.finish();
-        let limits = thresholds.and_then(|value| value.table()).map(|table| limits(&table));
-        Some(Self { value: value.clone(), prefixes, limits: limits.unwrap_or_default() })
+        Some(Self {
+            value: value.clone(),
+            prefixes,
+            limits: thresholds.unwrap_or_default(),
+            prefix_limits,
+            capacity: capacity.and_then(|value| limit(&value)),
+            allowed_ports: allowed_ports.and_then(|value| ports(&value)).unwrap_or_default(),
+            modes: modes
+                .and_then(|value| Single::read(&value, GivenModes::read).read)
+                .unwrap_or_default(),
+        })
     }
+}
+
+/// No group offers more services that are worth listing.
+const MAX_PORTS: usize = 256;
+
+fn ports(value: &Value<'_>) -> Option<Vec<ServicePort>> {
+    let items = value.list("\"tcp/443\"")?;
+    if items.len() > MAX_PORTS {
+        let message = format!("`{}` has more than {MAX_PORTS} services", value.name());
+        value.error(message, "list those that must not be cut off");
+        return None;
+    }
+    let ports: Vec<Option<ServicePort>> = items.iter().map(Value::parse).collect();
+    let mut ports: Vec<ServicePort> = ports.into_iter().collect::<Option<_>>()?;
+    ports.sort_unstable();
+    ports.dedup();
+    Some(ports)
 }
 
 fn limits(table: &Table<'_>) -> Vec<(Metric, Limit)> {
@@ -348,7 +466,7 @@ fn limit(value: &Value<'_>) -> Option<Limit> {
     Some(Limit { packets, bits })
 }
 
-fn not_zero(value: &Value<'_>, rate: u64) -> Option<u64> {
+pub(super) fn not_zero(value: &Value<'_>, rate: u64) -> Option<u64> {
     if rate > 0 {
         return Some(rate);
     }
@@ -415,8 +533,20 @@ impl<'a> Severities<'a> {
             let medium = factor("medium", "2.0", standard.medium);
             let high = factor("high", "5.0", standard.high);
             let critical = factor("critical", "20.0", standard.critical);
+            let of_capacity = shares(&table, standard.of_capacity);
+            let after = durations(&table);
+            let uncertain = uncertain(&table, &standard);
             table.finish();
-            let scale = SeverityScale { medium: medium?, high: high?, critical: critical?, ..standard };
+            let (uncertain_below, uncertain_at_most) = uncertain?;
+            let scale = SeverityScale {
+                medium: medium?,
+                high: high?,
+                critical: critical?,
+                of_capacity: of_capacity?,
+                after: after?,
+                uncertain_below,
+                uncertain_at_most,
+            };
             if scale.medium < scale.high && scale.high < scale.critical {
                 return Some(scale);
             }

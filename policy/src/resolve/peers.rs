@@ -221,7 +221,7 @@ fn no_next_hop(table: &Table<'_>, family: Family, shown: &str, key: &str) {
 }
 
 /// The address of one host that a session can have.
-fn host(value: &Value<'_>) -> Option<IpAddr> {
+pub(super) fn host(value: &Value<'_>) -> Option<IpAddr> {
     let text = value.string()?;
     let address: Option<IpAddr> = text.parse().ok();
     let usable = address.filter(|address| {

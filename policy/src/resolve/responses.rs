@@ -7,10 +7,13 @@ use tidegate_model::{
     AddressFamily, AttackVector, BitsPerSecond, Confidence, PacketsPerSecond, Severity,
 };
 
-use super::name;
 use super::network::{Groups, Owned};
-use super::peers::{DraftPeer, Peers};
-use crate::policy::{Family, FilterAction, Matcher, Response, ResponseAction};
+use super::peers::{DraftPeer, Peers, host};
+use super::steps::{DraftStep, steps};
+use super::{conduct, hours, name};
+use crate::policy::{
+    Family, FilterAction, Matcher, Otherwise, Response, ResponseAction, SensorPlace, Step,
+};
 use crate::profile::Widen;
 use crate::profile::read::words;
 use crate::text::{Table, Value, instead_of, show_duration};
@@ -44,7 +47,14 @@ struct DraftResponse<'a> {
     peers: Option<Option<Vec<(&'a str, Value<'a>)>>>,
     widen: Option<Widen>,
     lifetime: Option<(Duration, Duration)>,
+    /// `Some(None)` is as for all.
+    otherwise: Option<Option<Otherwise>>,
+    /// `None` if it is no list.
+    then: Option<Vec<DraftStep<'a>>>,
 }
+
+/// A name with its place.
+pub(super) type Plain<'a> = (&'a str, Value<'a>);
 
 impl<'a> Responses<'a> {
     pub(super) fn read(&mut self, value: &Value<'a>) {
@@ -64,6 +74,7 @@ impl<'a> Responses<'a> {
         groups: &Groups<'a>,
         peers: &Peers<'a>,
         owned: Option<&Owned<'a>>,
+        sensor: Option<SensorPlace>,
     ) -> Option<Vec<Response>> {
         self.check_names();
         self.check_reachable();
@@ -72,8 +83,10 @@ impl<'a> Responses<'a> {
         let mut resolved = Vec::new();
         for response in &self.responses {
             response.check_groups(&known);
-            let peers = response.resolve_peers(peers, &families);
-            resolved.push(response.resolve(peers));
+            let (chosen, action) = (response.peers.as_ref(), response.action.as_ref());
+            let carried = resolve_peers(chosen, action, peers, &families);
+            let then = response.resolve_steps(peers, &families, sensor);
+            resolved.push(response.resolve(carried, then));
         }
         resolved.into_iter().collect()
     }
@@ -130,16 +143,16 @@ impl<'a> DraftResponse<'a> {
             Some(value) => names(&value, "\"edge-1\"", "every peer").map(Some),
             None => Some(None),
         };
-        let lifetime = match table.optional("lifetime", "{ at-least = \"60s\", at-most = \"6h\" }")
-        {
-            Some(value) => value.table().and_then(|table| lifetime(&table)),
-            None => Some((DEFAULT_MIN_LIFETIME, DEFAULT_MAX_LIFETIME)),
-        };
-        let widen = table.optional("widen", "\"never\"").map_or(Some(Widen::Never), |value| {
-            value.choice("a way to widen", &words(Widen::ALL, Widen::name))
-        });
+        let lifetime = lifetime_of(table);
+        let widen = widen_of(table);
+        let otherwise = table
+            .optional("if-not-enforced", "\"next\"")
+            .map_or(Some(None), |value| conduct::otherwise(&value).map(Some));
+        let then =
+            table.optional("then", "[{ if = { severity = \"critical\" }, action = \"rtbh\" }]");
+        let then = then.map_or(Some(Vec::new()), |value| steps(&value));
         table.finish();
-        Self { name: named, groups, matcher, action, peers, widen, lifetime }
+        Self { name: named, groups, matcher, action, peers, widen, lifetime, otherwise, then }
     }
 
     fn check_groups(&self, known: &BTreeSet<&str>) {
@@ -151,37 +164,29 @@ impl<'a> DraftResponse<'a> {
         }
     }
 
-    /// The names of the peers that carry the action; `None` after reporting.
-    fn resolve_peers(
+    fn resolve_steps(
         &self,
         all: &Peers<'a>,
         owned: &BTreeSet<AddressFamily>,
-    ) -> Option<Vec<String>> {
-        let chosen = self.peers.as_ref()?;
-        let known = chosen.as_ref().is_none_or(|chosen| check_known(chosen, all));
-        let (action, value) = self.action.as_ref()?;
-        if action.family(AddressFamily::Ipv4).is_none() {
-            for (_, value) in chosen.iter().flatten().take(1) {
-                let message = format!("the action `{}` needs no peers", action.name());
-                value.error(message, "remove `peers`, or write the action `flowspec` or `rtbh`");
-            }
-            return Some(Vec::new());
+        sensor: Option<SensorPlace>,
+    ) -> Option<Vec<Step>> {
+        let mut before = self.action.as_ref().map(|(action, _)| *action);
+        let mut steps = Vec::new();
+        for draft in self.then.as_ref()? {
+            let peers = resolve_peers(draft.peers.as_ref(), draft.action.as_ref(), all, owned);
+            let when = draft.conditions(sensor, before.unwrap_or(ResponseAction::Observe));
+            before = draft.action.as_ref().map(|(action, _)| *action);
+            let step = || {
+                let (min_lifetime, max_lifetime) = draft.lifetime?;
+                let (when, peers, widen) = (when?, peers?, draft.widen?);
+                Some(Step { when, action: before?, peers, widen, min_lifetime, max_lifetime })
+            };
+            steps.push(step());
         }
-        if all.drafts().is_empty() && chosen.is_none() {
-            let message = format!("the action `{}` needs a peer, and there is none", action.name());
-            let help = "add a table `[[peers]]` with `name`, `address` and `as`, or write `action = \"observe\"`";
-            value.error(message, help);
-            return None;
-        }
-        let usable = owned.iter().filter_map(|family| action.family(*family)).collect();
-        match chosen {
-            Some(chosen) if known => named_peers(chosen, all, *action, &usable),
-            Some(_) => None,
-            None => every_peer(value, all, *action, &usable),
-        }
+        steps.into_iter().collect()
     }
 
-    fn resolve(&self, peers: Option<Vec<String>>) -> Option<Response> {
+    fn resolve(&self, peers: Option<Vec<String>>, then: Option<Vec<Step>>) -> Option<Response> {
         let (min_lifetime, max_lifetime) = self.lifetime?;
         Some(Response {
             name: self.name.as_ref()?.0.to_owned(),
@@ -191,9 +196,55 @@ impl<'a> DraftResponse<'a> {
             widen: self.widen?,
             min_lifetime,
             max_lifetime,
-            otherwise: None,
-            then: Vec::new(),
+            otherwise: self.otherwise?,
+            then: then?,
         })
+    }
+}
+
+/// The names of the peers that carry the action; `None` after reporting.
+fn resolve_peers<'a>(
+    chosen: Option<&Option<Vec<Plain<'a>>>>,
+    action: Option<&(ResponseAction, Value<'a>)>,
+    all: &Peers<'a>,
+    owned: &BTreeSet<AddressFamily>,
+) -> Option<Vec<String>> {
+    let chosen = chosen?;
+    let known = chosen.as_ref().is_none_or(|chosen| check_known(chosen, all));
+    let (action, value) = action?;
+    if action.family(AddressFamily::Ipv4).is_none() {
+        for (_, value) in chosen.iter().flatten().take(1) {
+            let message = format!("the action `{}` needs no peers", action.name());
+            value.error(message, "remove `peers`, or write the action `flowspec` or `rtbh`");
+        }
+        return Some(Vec::new());
+    }
+    if all.drafts().is_empty() && chosen.is_none() {
+        let message = format!("the action `{}` needs a peer, and there is none", action.name());
+        let help = "add a table `[[peers]]` with `name`, `address` and `as`, or write `action = \"observe\"`";
+        value.error(message, help);
+        return None;
+    }
+    let usable = owned.iter().filter_map(|family| action.family(*family)).collect();
+    match chosen {
+        Some(chosen) if known => named_peers(chosen, all, *action, &usable),
+        Some(_) => None,
+        None => every_peer(value, all, *action, &usable),
+    }
+}
+
+/// `widen` of a response or a step.
+pub(super) fn widen_of(table: &Table<'_>) -> Option<Widen> {
+    table.optional("widen", "\"never\"").map_or(Some(Widen::Never), |value| {
+        value.choice("a way to widen", &words(Widen::ALL, Widen::name))
+    })
+}
+
+/// `lifetime` of a response or a step.
+pub(super) fn lifetime_of(table: &Table<'_>) -> Option<(Duration, Duration)> {
+    match table.optional("lifetime", "{ at-least = \"60s\", at-most = \"6h\" }") {
+        Some(value) => value.table().and_then(|table| lifetime(&table)),
+        None => Some((DEFAULT_MIN_LIFETIME, DEFAULT_MAX_LIFETIME)),
     }
 }
 
@@ -261,11 +312,11 @@ fn every_peer(
 }
 
 /// A list of names. `None` after reporting; empty lists are errors, since they read like "none".
-fn names<'a>(
+pub(super) fn names<'a>(
     value: &Value<'a>,
     example: &'static str,
     every: &str,
-) -> Option<Vec<(&'a str, Value<'a>)>> {
+) -> Option<Vec<Plain<'a>>> {
     let items = value.list(example)?;
     if items.is_empty() {
         let message = format!("`{}` is empty", value.name());
@@ -300,6 +351,9 @@ fn condition<'a>(
     let groups = table
         .optional("groups", "[\"web\"]")
         .map_or(Some(Vec::new()), |value| names(&value, "\"web\"", "every group"));
+    let hours = table
+        .optional("hours", "\"mon-fri 08:00-18:00\"")
+        .map_or(Some(Vec::new()), |value| hours::hours(&value));
     table.finish();
     named_groups.extend(groups.iter().flatten().cloned());
     let distinct: BTreeSet<&str> = groups?.iter().map(|(name, _)| *name).collect();
@@ -308,7 +362,7 @@ fn condition<'a>(
         vectors: vectors?,
         severity: severity?,
         confidence: confidence?,
-        hours: Vec::new(),
+        hours: hours?,
     })
 }
 
@@ -352,7 +406,7 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
     }
 }
 
-fn action_of(value: &Value<'_>, filter: Option<&Value<'_>>) -> Option<ResponseAction> {
+pub(super) fn action_of(value: &Value<'_>, filter: Option<&Value<'_>>) -> Option<ResponseAction> {
     /// Needs a filter, or has none.
     #[derive(Clone, Copy)]
     enum Kind {
@@ -368,7 +422,17 @@ fn action_of(value: &Value<'_>, filter: Option<&Value<'_>>) -> Option<ResponseAc
     let kind = value.choice("an action", &known);
     let filter_action = filter.map_or(Some(FilterAction::Discard), filter_of);
     match (kind?, filter) {
-        (Kind::Filtering(make), _) => Some(make(filter_action?)),
+        (Kind::Filtering(make), _) => {
+            let action = make(filter_action?);
+            if let (ResponseAction::Local(only), Some(filter)) = (action, filter)
+                && !only.is_local()
+            {
+                let message = format!("the kernel of this host cannot {only}");
+                filter.error(message, LOCAL_HELP);
+                return None;
+            }
+            Some(action)
+        }
         (Kind::Plain(action), None) => Some(action),
         (Kind::Plain(action), Some(filter)) => {
             let message = format!("the action `{}` takes no `filter`", action.name());
@@ -385,6 +449,8 @@ fn action_of(value: &Value<'_>, filter: Option<&Value<'_>>) -> Option<ResponseAc
 }
 
 const FILTER_HELP: &str = "write `filter = \"discard\"` or `filter = { rate-limit = \"1Mbps\" }`";
+const LOCAL_HELP: &str =
+    "write `filter = \"discard\"` or a `rate-limit`, or `action = \"flowspec\"`";
 
 fn filter_of(value: &Value<'_>) -> Option<FilterAction> {
     if value.is_string() {
@@ -400,8 +466,29 @@ fn filter_of(value: &Value<'_>) -> Option<FilterAction> {
         return None;
     }
     let table = value.table()?;
-    let limit = table.required("rate-limit", "\"1Mbps\"");
+    let limit = table.optional("rate-limit", "\"1Mbps\"");
+    let redirect = table.optional("redirect", "\"65001:100\"");
+    let redirect_to = table.optional("redirect-to-ip", "\"192.0.2.66\"");
+    let mark = table.optional("mark", "8");
+    let given = [&limit, &redirect, &redirect_to, &mark].into_iter().flatten().count();
+    if given == 0 {
+        let _ = table.required("rate-limit", "\"1Mbps\"");
+    }
     table.finish();
+    if given > 1 {
+        let message = format!("`{}` does more than one thing", value.name());
+        value.error(message, "write `rate-limit`, `redirect`, `redirect-to-ip` or `mark`");
+        return None;
+    }
+    if let Some(value) = redirect {
+        return value.parse().map(FilterAction::Redirect);
+    }
+    if let Some(value) = redirect_to {
+        return host(&value).map(FilterAction::RedirectToIp);
+    }
+    if let Some(value) = mark {
+        return value.integer(0..=63).map(FilterAction::Mark);
+    }
     rate_limit(&limit?)
 }
 

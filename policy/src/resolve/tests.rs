@@ -1,6 +1,7 @@
 //! Policy texts that are right, and tables of those that are wrong with what is said about them.
 #![allow(clippy::indexing_slicing, reason = "a test may stop at a surprise")]
 
+mod conduct;
 mod mistakes;
 mod profiles;
 mod properties;

@@ -197,7 +197,7 @@ fn the_order_of_files_is_the_order_of_responses() {
 
 fn example_files() -> Vec<crate::resolve::PolicyFile> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/policy");
-    crate::resolve::files::read(&directory).unwrap()
+    crate::resolve::read_files(&directory).unwrap()
 }
 
 #[test]
@@ -205,7 +205,10 @@ fn the_example_policy_is_right() {
     let policy =
         resolve("examples/policy", &example_files()).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(policy.peers.len(), 2);
-    assert_eq!(policy.responses.len(), 6);
+    assert_eq!(policy.responses.len(), 7);
+    let ladder = policy.responses.iter().find(|each| each.name == "small-ones-here").unwrap();
+    let actions: Vec<_> = (0..ladder.steps()).map(|step| ladder.at(step).action.name()).collect();
+    assert_eq!(actions, ["local", "flowspec", "rtbh"]);
     let peers =
         |name: &str| policy.responses.iter().find(|each| each.name == name).unwrap().peers.clone();
     assert_eq!(peers("blackhole-critical"), ["transit-a", "transit-b"]);
@@ -218,9 +221,18 @@ fn in_the_reference(key: &str) -> (String, &str) {
     let mut parts: Vec<&str> = table.split('.').collect();
     if let ["groups", name, rest @ ..] = parts.as_mut_slice() {
         *name = "NAME";
-        if let ["thresholds", metric] = rest {
-            *metric = "METRIC";
+        match rest {
+            ["approval"] => return ("approval".to_owned(), key),
+            ["capacity"] => return ("groups.NAME.thresholds.METRIC".to_owned(), key),
+            [table @ ("thresholds" | "prefix-thresholds"), metrics @ ..] => {
+                *table = "thresholds";
+                metrics.iter_mut().for_each(|metric| *metric = "METRIC");
+            }
+            _ => {}
         }
+    }
+    if let ["responses", "then", rest @ ("filter" | "lifetime")] = parts.as_slice() {
+        return (format!("responses.{rest}"), key);
     }
     // A profile takes the keys of a peer, and three of its own.
     match parts.as_slice() {
@@ -245,6 +257,10 @@ fn every_key_is_in_the_reference() {
     assert!(keys.contains("peers.rtbh.next-hop-v6"), "{keys:?}");
     for key in &keys {
         let (table, key) = in_the_reference(key);
+        if key == "include" {
+            assert!(reference.contains("`include = ["), "nothing about `include`");
+            continue;
+        }
         if table.is_empty() {
             let headings = [format!("`[{key}"), format!("`[[{key}")];
             let described = |section: &str| headings.iter().any(|each| section.starts_with(each));
