@@ -3,7 +3,8 @@
 //! The addresses of a group with [`Group::aggregate`](crate::Group) are judged together as well,
 //! by blocks of /24 or /64, or by the prefix of the group if that is longer. Traffic to addresses
 //! that have an attack of their own does not count, and a block of which one address gets most is
-//! that address's matter.
+//! that address's matter. All addresses of a family together are judged in the same way, if
+//! [`Config::interface`] says so.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,6 +13,8 @@ use tidegate_model::{AttackId, Metric, Prefix};
 
 use crate::config::{Config, Group, Judging};
 use crate::judge::{Crossing, is_notable};
+use crate::memory::Memory;
+use crate::sample::scaled;
 use crate::space::{GroupIndex, Space};
 use crate::summary::{Count, TargetTraffic};
 use crate::tracker::{Progress, Tick, Tracked, Watch};
@@ -29,6 +32,16 @@ const CONCENTRATED: u64 = 2;
 /// one in [`LARGE_PART`] packets of the block.
 const CLEARLY_OVER: f64 = 3.0;
 const LARGE_PART: u64 = 4;
+
+/// Which addresses are judged together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Those of one /24 or /64.
+    #[default]
+    Network,
+    /// All of one address family.
+    Interface,
+}
 
 /// What came to one block in one tick.
 struct Gathered<'a> {
@@ -48,6 +61,7 @@ struct Watched {
 /// The blocks that are not quiet.
 #[derive(Default)]
 pub(crate) struct Blocks {
+    scope: Scope,
     /// By group: its name with the thresholds of its blocks; `None` is not judged.
     groups: Vec<Option<Group>>,
     watched: BTreeMap<Prefix, Watched>,
@@ -63,21 +77,25 @@ pub(crate) struct Turn {
     /// Blocks whose attack starts now; the caller numbers them.
     pub(crate) crossed: Vec<(Prefix, Crossing)>,
     pub(crate) overlooked: u64,
+    pub(crate) borne: u64,
 }
 
 impl Blocks {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self { groups: aggregated(config), ..Self::default() }
+    pub(crate) fn new(scope: Scope, config: &Config) -> Self {
+        Self { scope, groups: aggregated(scope, config), ..Self::default() }
     }
 
     /// A new policy. Returns the attacks on blocks that it does not judge any more.
     pub(crate) fn handle_config(&mut self, space: &Space, config: &Config) -> Vec<Tracked> {
-        self.groups = aggregated(config);
+        self.groups = aggregated(self.scope, config);
         self.watched.clear();
         self.latest.clear();
         let mut dropped = Vec::new();
         for (block, mut tracked) in std::mem::take(&mut self.attacks) {
-            let group = space.group_of(block.address()).map(usize::from);
+            let group = match self.scope {
+                Scope::Network => space.group_of(block.address()).map(usize::from),
+                Scope::Interface => Some(0),
+            };
             match group.and_then(|index| self.groups.get(index)?.as_ref()) {
                 Some(group) => {
                     tracked.regroup(group);
@@ -94,6 +112,7 @@ impl Blocks {
         &mut self,
         space: &Space,
         judging: &Judging,
+        memory: &Memory,
         tick: &Tick<'_>,
         targets: &[TargetTraffic],
         attacked: impl Fn(IpAddr) -> bool,
@@ -113,10 +132,22 @@ impl Blocks {
             turn.progress.push((*block, progress));
         }
         for (block, gathered) in gathered {
-            self.watch(block, gathered, judging, tick, &mut turn);
+            self.watch(block, gathered, judging, memory, tick, &mut turn);
         }
         self.forget_calm(judging, tick);
         turn
+    }
+
+    /// The /24 or /64 around `address`, or the prefix of `group` around it if that is longer; or
+    /// everything.
+    fn block_of(&self, group: &Group, address: IpAddr) -> Option<Prefix> {
+        if self.scope == Scope::Interface {
+            return Prefix::new(address, 0);
+        }
+        let usual = if address.is_ipv4() { BLOCK_IPV4 } else { BLOCK_IPV6 };
+        let around = group.prefixes.iter().filter(|prefix| prefix.contains_address(address));
+        let length = around.map(Prefix::length).max()?.max(usual);
+        Prefix::new(address, length)
     }
 
     fn gather<'a>(
@@ -129,7 +160,7 @@ impl Blocks {
         for target in targets.iter().filter(|target| !attacked(target.address)) {
             let Some(index) = space.group_of(target.address) else { continue };
             let Some(Some(group)) = self.groups.get(usize::from(index)) else { continue };
-            let Some(block) = block_of(group, target.address) else { continue };
+            let Some(block) = self.block_of(group, target.address) else { continue };
             let entry = blocks.entry(block).or_insert_with(|| Gathered {
                 group: index,
                 traffic: TargetTraffic::new(block.address()),
@@ -149,13 +180,15 @@ impl Blocks {
         block: Prefix,
         gathered: Gathered<'_>,
         judging: &Judging,
+        memory: &Memory,
         tick: &Tick<'_>,
         turn: &mut Turn,
     ) {
         let Some(Some(group)) = self.groups.get(usize::from(gathered.group)) else { return };
         let thresholds = &group.thresholds;
         if !self.watched.contains_key(&block) {
-            if !is_notable(&gathered.traffic.unasked, tick.span, thresholds) {
+            let counts = scaled(&gathered.traffic.unasked, tick.scale());
+            if !is_notable(&counts, tick.span, thresholds) {
                 return;
             }
             if self.watched.len() + self.attacks.len() >= MAX_BLOCKS {
@@ -166,14 +199,20 @@ impl Blocks {
         let (start, index) = (tick.end - tick.span, gathered.group);
         let Count { packets, .. } = gathered.traffic.unasked.get(Metric::Total);
         let concentrated = gathered.most * CONCENTRATED >= packets;
-        let watched = self
-            .watched
-            .entry(block)
-            .or_insert_with(|| Watched { group: index, watch: Watch::new(start) });
-        watched.watch.add(start, None, thresholds, judging);
-        watched.watch.add(tick.end, Some(&gathered.looked_at()), thresholds, judging);
+        let new = || {
+            let past = memory.recall(tick.end, block);
+            Watched { group: index, watch: Watch::new(start, past) }
+        };
+        let watched = self.watched.entry(block).or_insert_with(new);
+        // Time without traffic leaks first, so that the onset is not put before it.
+        watched.watch.add(start, None, thresholds, judging, 1.0);
+        let traffic = gathered.looked_at();
+        watched.watch.add(tick.end, Some(&traffic), thresholds, judging, tick.scale());
         let crossing = watched.watch.judge.crossing(thresholds, judging.tolerance);
-        if let Some(crossing) = crossing.filter(|_| !concentrated) {
+        let Some(crossing) = crossing.filter(|_| !concentrated) else { return };
+        if watched.watch.is_borne(&crossing, thresholds, judging) {
+            turn.borne += 1;
+        } else {
             turn.crossed.push((block, crossing));
         }
     }
@@ -197,9 +236,14 @@ impl Blocks {
         let groups = &self.groups;
         self.watched.retain(|_, watched| {
             let Some(Some(group)) = groups.get(usize::from(watched.group)) else { return false };
-            watched.watch.add(tick.end, None, &group.thresholds, judging);
+            watched.watch.add(tick.end, None, &group.thresholds, judging, 1.0);
             !watched.watch.judge.is_calm()
         });
+    }
+
+    /// Whether `address` lies in a block that is flooded.
+    pub(crate) fn is_attacked(&self, address: IpAddr) -> bool {
+        self.attacks.keys().any(|block| block.contains_address(address))
     }
 
     /// Whether a crossing of `address`, with `packets` in this tick, is part of the flood over the
@@ -223,16 +267,15 @@ impl Gathered<'_> {
     }
 }
 
-fn aggregated(config: &Config) -> Vec<Option<Group>> {
-    let aggregated =
-        |group: &Group| group.aggregate.map(|thresholds| Group { thresholds, ..group.clone() });
-    config.groups.iter().map(aggregated).collect()
-}
-
-/// The /24 or /64 around `address`, or the prefix of `group` around it if that is longer.
-fn block_of(group: &Group, address: IpAddr) -> Option<Prefix> {
-    let usual = if address.is_ipv4() { BLOCK_IPV4 } else { BLOCK_IPV6 };
-    let around = group.prefixes.iter().filter(|prefix| prefix.contains_address(address));
-    let length = around.map(Prefix::length).max()?.max(usual);
-    Prefix::new(address, length)
+fn aggregated(scope: Scope, config: &Config) -> Vec<Option<Group>> {
+    let of = |group: &Group| match scope {
+        Scope::Network => group.aggregate.map(|thresholds| Group { thresholds, ..group.clone() }),
+        Scope::Interface => config.interface.map(|thresholds| Group {
+            name: "interface".to_owned(),
+            prefixes: Vec::new(),
+            thresholds,
+            aggregate: None,
+        }),
+    };
+    config.groups.iter().map(of).collect()
 }

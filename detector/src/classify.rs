@@ -252,7 +252,9 @@ impl Judgement {
 fn estimate(candidate: &Candidate, sample: &Sample, total: u64, loss: f64) -> VectorEstimate {
     let mut judgement = match candidate.vector {
         AttackVector::Amplification(reflector) => judge_amplification(reflector, candidate, sample),
-        AttackVector::SynFlood => judge_syn_flood(candidate, sample),
+        AttackVector::SynFlood | AttackVector::TcpConnectionFlood => {
+            judge_syn_flood(candidate, sample)
+        }
         AttackVector::SynAckReflection => judge_reflection(candidate),
         AttackVector::IcmpFlood | AttackVector::IcmpBackscatter => judge_icmp_flood(candidate),
         _ => judge_plain(candidate, sample),
@@ -329,6 +331,15 @@ fn judge_syn_flood(candidate: &Candidate, sample: &Sample) -> Judgement {
         if share >= 0.8 { 0.2 } else { 0.0 },
     );
     judgement.weigh_sources(&candidate.traffic, &[(50, 0.1), (4, 0.0), (0, 0.1)]);
+    let completed = part(sample.connections.completed, syns).min(1.0);
+    if completed > 0.0 {
+        let clear = !(0.2..0.8).contains(&completed);
+        judgement.weigh(
+            "handshakes completed",
+            percent(completed),
+            if clear { 0.0 } else { -0.15 },
+        );
+    }
     judgement
 }
 

@@ -24,6 +24,13 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// How traffic is judged.
     pub judging: Judging,
+    /// What is still normal for all protected addresses together, of each address family; `None`
+    /// is not judged. Traffic to addresses and networks with attacks of their own does not count.
+    /// Such an attack has the whole address space as its target: it can be told, not mitigated.
+    pub interface: Option<Thresholds>,
+    /// Remote peers whose traffic is not judged but counted apart. A flood that is forged in their
+    /// name is not seen: allow only what is filtered at the border.
+    pub allowed: Vec<Prefix>,
 }
 
 /// How long and how strict.

@@ -11,9 +11,10 @@
 
 use std::time::Duration;
 
-use tidegate_model::{Reflector, Timestamp};
+use tidegate_model::Reflector;
 
 use crate::class::TrafficClass;
+use crate::filter::Recent;
 use crate::packet::{Fragment, Packet, Ports, Upper};
 use crate::reflector;
 
@@ -190,6 +191,11 @@ impl Credits {
         true
     }
 
+    /// The peer proved that it is there: its first flight needs no segment of the host before it.
+    pub(crate) fn grant_connection(&mut self) {
+        self.add(Kind::Established, SEGMENTS_PER_SEGMENT);
+    }
+
     fn add(&mut self, kind: Kind, amount: u16) {
         if let Some(credit) = self.0.get_mut(kind.index()) {
             *credit = credit.saturating_add(amount).min(kind.cap());
@@ -249,72 +255,11 @@ fn needed(packet: &Packet<'_>, class: TrafficClass) -> Option<Kind> {
     }
 }
 
-/// Bits of one generation of the filter: 128 KiB.
-const FILTER_BITS: usize = 1 << 20;
-const FILTER_WORDS: usize = FILTER_BITS / 64;
-/// How long a generation collects; a peer is remembered for one to two of them.
+/// How long a peer is remembered that was asked, at least.
 const GENERATION: Duration = Duration::from_secs(8);
 
-/// Which hosts lately asked which peers: a Bloom filter in two generations.
-///
-/// Of fixed size. When it overflows, as under a flood with forged sources inside the protected
-/// space, it says "asked" too often, and counted credit alone decides.
-pub(crate) struct AskedPeers {
-    current: Box<[u64]>,
-    previous: Box<[u64]>,
-    rotated: Timestamp,
-}
-
-impl AskedPeers {
-    pub(crate) fn new() -> Self {
-        Self {
-            current: vec![0; FILTER_WORDS].into(),
-            previous: vec![0; FILTER_WORDS].into(),
-            rotated: Timestamp::ZERO,
-        }
-    }
-
-    /// Notes a pair of host and peer by its hash.
-    #[inline]
-    pub(crate) fn insert(&mut self, hash: u64) {
-        for (word, bit) in probes(hash) {
-            if let Some(word) = self.current.get_mut(word) {
-                *word |= bit;
-            }
-        }
-    }
-
-    /// Whether the pair was noted.
-    #[inline]
-    pub(crate) fn contains(&self, hash: u64) -> bool {
-        [&self.current, &self.previous].into_iter().any(|generation| {
-            probes(hash)
-                .iter()
-                .all(|&(word, bit)| generation.get(word).is_some_and(|word| word & bit != 0))
-        })
-    }
-
-    /// Forgets what is older than two generations.
-    pub(crate) fn advance(&mut self, now: Timestamp) {
-        let age = now.since(self.rotated);
-        if age < GENERATION {
-            return;
-        }
-        std::mem::swap(&mut self.current, &mut self.previous);
-        self.current.fill(0);
-        if age >= GENERATION * 2 {
-            self.previous.fill(0);
-        }
-        self.rotated = now;
-    }
-}
-
-/// Two places from one hash.
-#[inline]
-fn probes(hash: u64) -> [(usize, u64); 2] {
-    [hash, hash.rotate_right(32)].map(|hash| {
-        #[expect(clippy::cast_possible_truncation, reason = "masked to the filter's size")]
-        let place = hash as usize & (FILTER_BITS - 1);
-        (place / 64, 1 << (place % 64))
-    })
+/// Which hosts lately asked which peers. When it overflows, as under a flood with forged sources
+/// inside the protected space, it says "asked" too often, and counted credit alone decides.
+pub(crate) fn asked_peers() -> Recent {
+    Recent::new(GENERATION, u32::MAX)
 }

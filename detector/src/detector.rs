@@ -9,17 +9,20 @@ use tidegate_model::{
     Attack, AttackEvent, AttackId, EndReason, Metric, Occlusion, Prefix, Timestamp,
 };
 
-use crate::block::Blocks;
+use crate::block::{Blocks, Scope, Turn};
 use crate::config::{Config, Group};
 use crate::judge::is_notable;
+use crate::memory::Memory;
+use crate::sample::scaled;
 use crate::space::Space;
 use crate::summary::{TargetTraffic, TrafficSummary};
 use crate::tracker::{Progress, Tick, Tracked, Watch};
 
 /// How often watched targets are gone over for those that are calm again.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
-/// How fast lost packets are forgotten: the part that one second leaves.
-const LOSS_MEMORY: f64 = 0.5;
+/// How fast lost packets are forgotten: the part that one second leaves. Half in a quarter of a
+/// second: a flood that the capture cannot follow must be recognised by what it keeps.
+const LOSS_MEMORY: f64 = 0.0625;
 
 /// Judges, classifies and tracks: the state behind every protected address that is not quiet.
 ///
@@ -34,12 +37,15 @@ pub struct Detector {
     watched: hashbrown::HashMap<IpAddr, Watch, FixedState>,
     attacks: BTreeMap<IpAddr, Tracked>,
     blocks: Blocks,
+    interface: Blocks,
+    memory: Memory,
     events: VecDeque<AttackEvent>,
     next_id: u64,
     now: Timestamp,
     sweep_at: Timestamp,
     loss: Loss,
     overlooked: u64,
+    borne: u64,
 }
 
 impl Detector {
@@ -48,7 +54,10 @@ impl Detector {
     pub fn new(config: Config) -> Self {
         Self {
             space: Space::new(&config),
-            blocks: Blocks::new(&config),
+            blocks: Blocks::new(Scope::Network, &config),
+            interface: Blocks::new(Scope::Interface, &config),
+            memory: Memory::default(),
+            borne: 0,
             config,
             // Never iterated for output, keyed by addresses that the bounded meter lets through.
             watched: hashbrown::HashMap::with_hasher(FixedState::default()),
@@ -88,6 +97,7 @@ impl Detector {
 
     fn advance_attacks(&mut self, tick: &Tick<'_>, targets: &[TargetTraffic]) {
         let (events, judging) = (&mut self.events, &self.config.judging);
+        let memory = &mut self.memory;
         self.attacks.retain(|address, tracked| {
             let found = targets.binary_search_by_key(address, |traffic| traffic.address);
             let traffic = found.ok().and_then(|index| targets.get(index));
@@ -98,6 +108,7 @@ impl Detector {
                     true
                 }
                 Progress::Over(quiet) => {
+                    memory.note(tracked.attack.target, tracked.past(tick.end, quiet));
                     let attack = tracked.attack.clone();
                     events.push_back(AttackEvent::Ended(attack, EndReason::Quiet(quiet)));
                     false
@@ -109,28 +120,42 @@ impl Detector {
     fn advance_blocks(&mut self, tick: &Tick<'_>, targets: &[TargetTraffic]) {
         let (judging, attacks) = (self.config.judging, &self.attacks);
         let attacked = |address: IpAddr| attacks.contains_key(&address);
-        let turn = self.blocks.advance(&self.space, &judging, tick, targets, attacked);
+        let turn =
+            self.blocks.advance(&self.space, &judging, &self.memory, tick, targets, attacked);
+        self.finish_turn(Scope::Network, turn, tick);
+        let (attacks, blocks) = (&self.attacks, &self.blocks);
+        let attacked =
+            |address: IpAddr| attacks.contains_key(&address) || blocks.is_attacked(address);
+        let turn =
+            self.interface.advance(&self.space, &judging, &self.memory, tick, targets, attacked);
+        self.finish_turn(Scope::Interface, turn, tick);
+    }
+
+    fn finish_turn(&mut self, scope: Scope, turn: Turn, tick: &Tick<'_>) {
+        let blocks = match scope {
+            Scope::Network => &mut self.blocks,
+            Scope::Interface => &mut self.interface,
+        };
         self.overlooked += turn.overlooked;
+        self.borne += turn.borne;
         for (block, progress) in turn.progress {
             let event = match progress {
                 Progress::Same => continue,
-                Progress::Updated => self
-                    .blocks
-                    .attacks
-                    .get(&block)
-                    .map(|tracked| tracked.attack.clone())
-                    .map(AttackEvent::Updated),
-                Progress::Over(quiet) => self
-                    .blocks
-                    .attacks
-                    .remove(&block)
-                    .map(|tracked| AttackEvent::Ended(tracked.attack, EndReason::Quiet(quiet))),
+                Progress::Updated => {
+                    let tracked = blocks.attacks.get(&block);
+                    tracked.map(|tracked| AttackEvent::Updated(tracked.attack.clone()))
+                }
+                Progress::Over(quiet) => blocks.attacks.remove(&block).map(|tracked| {
+                    self.memory.note(block, tracked.past(tick.end, quiet));
+                    AttackEvent::Ended(tracked.attack, EndReason::Quiet(quiet))
+                }),
             };
             self.events.extend(event);
         }
         for (block, crossing) in turn.crossed {
             let id = AttackId(self.next_id);
-            if let Some(tracked) = self.blocks.start(id, block, &crossing, &judging, tick) {
+            let judging = &self.config.judging;
+            if let Some(tracked) = blocks.start(id, block, &crossing, judging, tick) {
                 self.next_id += 1;
                 self.events.push_back(AttackEvent::Started(tracked.attack.clone()));
             }
@@ -142,7 +167,8 @@ impl Detector {
         let Some(group) = group_of(&self.space, &self.config, traffic.address) else { return };
         let judging = &self.config.judging;
         if !self.watched.contains_key(&traffic.address) {
-            if !is_notable(&traffic.unasked, tick.span, &group.thresholds) {
+            let counts = scaled(&traffic.unasked, tick.scale());
+            if !is_notable(&counts, tick.span, &group.thresholds) {
                 return;
             }
             if self.watched.len() + self.attacks.len() >= judging.max_targets {
@@ -151,13 +177,19 @@ impl Detector {
             }
         }
         let start = tick.end - tick.span;
-        let watch = self.watched.entry(traffic.address).or_insert_with(|| Watch::new(start));
+        let past = || self.memory.recall(tick.end, Prefix::host(traffic.address));
+        let watch =
+            self.watched.entry(traffic.address).or_insert_with(|| Watch::new(start, past()));
         // Time without traffic leaks first, so that the onset is not put before it.
-        watch.add(start, None, &group.thresholds, judging);
-        watch.add(tick.end, Some(traffic), &group.thresholds, judging);
+        watch.add(start, None, &group.thresholds, judging, 1.0);
+        watch.add(tick.end, Some(traffic), &group.thresholds, judging, tick.scale());
         let Some(crossing) = watch.judge.crossing(&group.thresholds, judging.tolerance) else {
             return;
         };
+        if watch.is_borne(&crossing, &group.thresholds, judging) {
+            self.borne += 1;
+            return;
+        }
         let packets = traffic.unasked.get(Metric::Total).packets;
         if self.blocks.explains(traffic.address, &crossing, packets) {
             return;
@@ -176,9 +208,10 @@ impl Detector {
         let (now, space, config) = (self.now, &self.space, &self.config);
         self.watched.retain(|&address, watch| {
             let Some(group) = group_of(space, config, address) else { return false };
-            watch.add(now, None, &group.thresholds, &config.judging);
+            watch.add(now, None, &group.thresholds, &config.judging, 1.0);
             !watch.judge.is_calm()
         });
+        self.memory.forget_old(now);
     }
 
     /// What hides the addresses of `target`, from now on.
@@ -188,7 +221,7 @@ impl Detector {
                 tracked.occlude(self.now, occlusion);
             }
         }
-        for (block, tracked) in &mut self.blocks.attacks {
+        for (block, tracked) in self.blocks.attacks.iter_mut().chain(&mut self.interface.attacks) {
             if target.contains(block) {
                 tracked.occlude(self.now, occlusion);
             }
@@ -203,7 +236,11 @@ impl Detector {
         self.config = config;
         // What fills a bucket under one threshold says nothing under another.
         self.watched.clear();
-        for tracked in self.blocks.handle_config(&self.space, &self.config) {
+        self.memory.clear();
+        let dropped = self.blocks.handle_config(&self.space, &self.config);
+        for tracked in
+            dropped.into_iter().chain(self.interface.handle_config(&self.space, &self.config))
+        {
             self.events.push_back(AttackEvent::Ended(tracked.attack, EndReason::NotProtected));
         }
         let (space, config, events) = (&self.space, &self.config, &mut self.events);
@@ -227,7 +264,8 @@ impl Detector {
         for (_, tracked) in std::mem::take(&mut self.attacks) {
             self.events.push_back(AttackEvent::Ended(tracked.attack, EndReason::InputEnded));
         }
-        for (_, tracked) in std::mem::take(&mut self.blocks.attacks) {
+        let blocks = std::mem::take(&mut self.blocks.attacks);
+        for (_, tracked) in blocks.into_iter().chain(std::mem::take(&mut self.interface.attacks)) {
             self.events.push_back(AttackEvent::Ended(tracked.attack, EndReason::InputEnded));
         }
     }
@@ -237,17 +275,28 @@ impl Detector {
         self.events.pop_front()
     }
 
-    /// Attacks that go on: those on addresses by address, then those on networks.
+    /// Attacks that go on: those on addresses by address, then those on networks, then those on
+    /// everything together.
     pub fn attacks(&self) -> impl Iterator<Item = &Attack> {
-        let all = self.attacks.values().chain(self.blocks.attacks.values());
-        all.map(|tracked| &tracked.attack)
+        self.tracked().map(|tracked| &tracked.attack)
+    }
+
+    fn tracked(&self) -> impl Iterator<Item = &Tracked> {
+        let blocks = self.blocks.attacks.values().chain(self.interface.attacks.values());
+        self.attacks.values().chain(blocks)
+    }
+
+    /// Ticks in which a target was over a threshold by nothing but ICMP errors about packets that
+    /// others sent in its name: backscatter, which is no attack on the target.
+    #[must_use]
+    pub const fn borne(&self) -> u64 {
+        self.borne
     }
 
     /// Every attack that goes on, in the order of [`Detector::attacks`], with how many times over
     /// its worst threshold its target is now: 1.0 is at it.
     pub fn excesses(&self) -> impl Iterator<Item = (&Attack, f64)> {
-        let all = self.attacks.values().chain(self.blocks.attacks.values());
-        all.map(|tracked| (&tracked.attack, tracked.excess()))
+        self.tracked().map(|tracked| (&tracked.attack, tracked.excess()))
     }
 
     /// Times that a target was not watched because too many others were.

@@ -25,6 +25,13 @@ const BRIM: f64 = 2.0;
 /// Part of the overflow mark from which a metric counts as over its threshold.
 const OVER: f64 = 0.2;
 
+/// How long a connection request may wait for its handshake to be completed: a round trip.
+const HANDSHAKE: f64 = 0.25;
+/// How fast completed handshakes are forgotten, in seconds.
+const HANDSHAKE_MEMORY: f64 = 1.0;
+/// A target that was flooded a short while ago is believed to be flooded again this much sooner.
+const EAGERNESS: f64 = 0.25;
+
 /// Metrics as a set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MetricSet(u8);
@@ -40,6 +47,10 @@ impl MetricSet {
 
     pub(crate) fn contains(self, metric: Metric) -> bool {
         self.0 & 1 << metric as u8 != 0
+    }
+
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -80,11 +91,17 @@ pub(crate) struct Judge {
     bits: [Bucket; Metric::ALL.len()],
     seen: MetricCounts,
     now: Timestamp,
+    /// Connection requests a second that turned out to be honest, of late.
+    honest: f64,
+    /// Metrics of which less is borne, because they were over a short while ago.
+    eager: MetricSet,
 }
 
 impl Judge {
     pub(crate) fn new(start: Timestamp) -> Self {
         Self {
+            honest: 0.0,
+            eager: MetricSet::default(),
             packets: Default::default(),
             bits: Default::default(),
             seen: MetricCounts::default(),
@@ -92,30 +109,43 @@ impl Judge {
         }
     }
 
-    /// Takes in what came between the last call and `end`.
+    /// Bears less of `metrics` from now on.
+    pub(crate) fn expect(&mut self, metrics: MetricSet) {
+        self.eager = metrics;
+    }
+
+    /// Takes in what came between the last call and `end`. `excused` are connection requests,
+    /// of now or of a little before, whose handshakes were completed.
     pub(crate) fn pour(
         &mut self,
         end: Timestamp,
         counts: &MetricCounts,
+        excused: u64,
         thresholds: &Thresholds,
         tolerance: Duration,
     ) {
         let (start, seconds) = (self.now, end.since(self.now).as_secs_f64());
         let total = self.seen.get(Metric::Total);
+        let excused = packets(Count { packets: excused, bytes: 0 });
+        self.honest = self.honest * (-seconds / HANDSHAKE_MEMORY).exp() + excused;
         for (metric, limit) in thresholds.iter() {
             let (count, before) = (counts.get(metric), self.seen.get(metric));
+            let excused =
+                if matches!(metric, Metric::Total | Metric::TcpSyn) { excused } else { 0.0 };
+            let marks = self.marks(metric, limit, tolerance);
+            let amounts = [packets(count) - excused, bits(count)];
             let pairs = [
-                (limit.packets.map(packets_of), packets(count), MIN_PACKETS, &mut self.packets),
-                (limit.bits.map(bits_of), bits(count), MIN_BITS, &mut self.bits),
+                (limit.packets.map(packets_of), amounts[0], marks[0], &mut self.packets),
+                (limit.bits.map(bits_of), amounts[1], marks[1], &mut self.bits),
             ];
-            for (limit, amount, least, buckets) in pairs {
+            for (limit, amount, mark, buckets) in pairs {
                 let (Some(limit), Some(bucket)) = (limit, buckets.get_mut(metric as usize)) else {
                     continue;
                 };
                 if bucket.level <= 0.0 {
                     *bucket = Bucket { level: 0.0, since: start, before, before_total: total };
                 }
-                bucket.pour(amount, limit * seconds, mark(limit, tolerance, least));
+                bucket.pour(amount, limit * seconds, mark);
             }
         }
         self.seen.add(counts);
@@ -139,17 +169,32 @@ impl Judge {
         set
     }
 
+    /// Overflow marks of `metric` in packets and in bits.
+    fn marks(&self, metric: Metric, limit: Limit, tolerance: Duration) -> [f64; 2] {
+        let eager = if self.eager.contains(metric) { EAGERNESS } else { 1.0 };
+        let tolerance = tolerance.as_secs_f64() * eager;
+        // Of the requests that wait for their handshakes as many are honest as were before.
+        let waiting = match metric {
+            Metric::Total | Metric::TcpSyn => self.honest / HANDSHAKE_MEMORY * HANDSHAKE,
+            _ => 0.0,
+        };
+        let mark = |limit: Option<f64>, least: f64| (limit.unwrap_or(0.0) * tolerance).max(least);
+        [
+            mark(limit.packets.map(packets_of), MIN_PACKETS) + waiting,
+            mark(limit.bits.map(bits_of), MIN_BITS),
+        ]
+    }
+
     /// How full the buckets of `metric` are: 1.0 is the overflow mark.
     fn fill(&self, metric: Metric, limit: Limit, tolerance: Duration) -> [f64; 2] {
-        let of = |buckets: &[Bucket], limit: Option<f64>, least: f64| match limit {
-            Some(limit) => buckets
-                .get(metric as usize)
-                .map_or(0.0, |bucket| bucket.level / mark(limit, tolerance, least)),
-            None => 0.0,
+        let [packets, bits] = self.marks(metric, limit, tolerance);
+        let of = |buckets: &[Bucket], judged: bool, mark: f64| {
+            let bucket = buckets.get(metric as usize).filter(|_| judged);
+            bucket.map_or(0.0, |bucket| bucket.level / mark)
         };
         [
-            of(&self.packets, limit.packets.map(packets_of), MIN_PACKETS),
-            of(&self.bits, limit.bits.map(bits_of), MIN_BITS),
+            of(&self.packets, limit.packets.is_some(), packets),
+            of(&self.bits, limit.bits.is_some(), bits),
         ]
     }
 
@@ -219,10 +264,6 @@ pub(crate) fn rate(count: Count, span: Duration) -> Rate {
     }
 }
 
-fn mark(limit: f64, tolerance: Duration, least: f64) -> f64 {
-    (limit * tolerance.as_secs_f64()).max(least)
-}
-
 #[expect(clippy::cast_precision_loss, reason = "counts of packets stay far below 2^52")]
 fn packets(count: Count) -> f64 {
     count.packets as f64
@@ -276,7 +317,7 @@ mod tests {
         let mut end = Timestamp::ZERO;
         for (tick, number) in (1..).zip(per_tick) {
             end = end + TICK;
-            judge.pour(end, &datagrams(number), &thresholds, TOLERANCE);
+            judge.pour(end, &datagrams(number), 0, &thresholds, TOLERANCE);
             if let Some(crossing) = judge.crossing(&thresholds, TOLERANCE) {
                 return Some((crossing, tick));
             }
@@ -323,7 +364,7 @@ mod tests {
         let mut thresholds = thresholds(1000);
         thresholds.set(Metric::Total, Limit { packets: Some(PacketsPerSecond(10)), bits: None });
         let mut judge = Judge::new(Timestamp::ZERO);
-        judge.pour(Timestamp::ZERO + TICK, &datagrams(600), &thresholds, TOLERANCE);
+        judge.pour(Timestamp::ZERO + TICK, &datagrams(600), 0, &thresholds, TOLERANCE);
         let crossing = judge.crossing(&thresholds, TOLERANCE).unwrap();
         assert_eq!(crossing.trigger.metric, Metric::Udp);
         assert!(judge.over(&thresholds, TOLERANCE).contains(Metric::Total));
@@ -338,7 +379,7 @@ mod tests {
         let mut judge = Judge::new(Timestamp::ZERO);
         for tick in 1..=6 {
             // 125 packets of 100 bytes in 10 ms: 10 Mbit/s.
-            judge.pour(Timestamp::ZERO + TICK * tick, &datagrams(125), &thresholds, TOLERANCE);
+            judge.pour(Timestamp::ZERO + TICK * tick, &datagrams(125), 0, &thresholds, TOLERANCE);
         }
         let crossing = judge.crossing(&thresholds, TOLERANCE).unwrap();
         assert_eq!(crossing.trigger.rate.bits.0, 10_000_000);

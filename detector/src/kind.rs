@@ -25,6 +25,7 @@ pub(crate) fn vector_of(traffic: &ClassTraffic, sample: &Sample) -> AttackVector
         return AttackVector::LandFlood;
     }
     match traffic.class {
+        TrafficClass::Syn if is_connecting(traffic, sample) => AttackVector::TcpConnectionFlood,
         TrafficClass::Syn => AttackVector::SynFlood,
         TrafficClass::SynAck if is_reflected_handshake(traffic) => AttackVector::SynAckReflection,
         TrafficClass::SynAck => AttackVector::SynAckFlood,
@@ -45,6 +46,11 @@ pub(crate) fn vector_of(traffic: &ClassTraffic, sample: &Sample) -> AttackVector
             _ => AttackVector::ProtocolFlood,
         },
     }
+}
+
+/// Whether most of those who ask for connections complete them.
+fn is_connecting(traffic: &ClassTraffic, sample: &Sample) -> bool {
+    part(sample.connections.completed, traffic.count.packets) >= 0.5
 }
 
 /// SYN-ACKs of many servers come from few ports; forged ones from any.

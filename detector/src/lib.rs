@@ -28,10 +28,13 @@ mod classify;
 mod config;
 mod credit;
 mod detector;
+mod filter;
 pub mod forensics;
 mod form;
+mod handshake;
 mod judge;
 mod kind;
+mod memory;
 mod merge;
 mod meter;
 pub mod packet;
@@ -50,7 +53,7 @@ pub use form::Form;
 pub use meter::Meter;
 pub use packet::LinkType;
 pub use sketch::{Frequent, LengthBands, SourceSketch, Variety};
-pub use summary::{ClassTraffic, Count, MetricCounts, TargetTraffic, TrafficSummary};
+pub use summary::{ClassTraffic, Connections, Count, MetricCounts, TargetTraffic, TrafficSummary};
 
 /// Length of a tick: how often the meter is read and traffic is judged.
 pub const TICK: Duration = Duration::from_millis(10);

@@ -21,11 +21,15 @@ use tidegate_model::Timestamp;
 use crate::TICK;
 use crate::class::TrafficClass;
 use crate::config::Config;
-use crate::credit::{AskedPeers, Credits};
-use crate::packet::{LinkType, Packet, Tunnels, Unreadable, Upper, parse, parse_inner};
+use crate::credit::{Credits, asked_peers};
+use crate::filter::Recent;
+use crate::handshake::{Completed, Handshakes};
+use crate::packet::{LinkType, Packet, Tunnels, Unreadable, Upper, flag, parse, parse_inner};
 use crate::sketch::address_hash;
 use crate::space::{GroupIndex, Space};
-use crate::summary::{ClassTraffic, Count, MetricCounts, TargetTraffic, TrafficSummary};
+use crate::summary::{
+    ClassTraffic, Connections, Count, MetricCounts, TargetTraffic, TrafficSummary,
+};
 
 /// Addresses that are compared when a place must be made free.
 const SAMPLE: usize = 8;
@@ -51,7 +55,10 @@ pub struct Meter {
     tunnels: Tunnels,
     hasher: FixedState,
     table: Table,
-    asked: AskedPeers,
+    asked: Recent,
+    handshakes: Handshakes,
+    /// Peers whose traffic is not judged; `None` if there are none.
+    allowed: Option<Space>,
     summary: TrafficSummary,
     /// Places with inbound traffic that is not listed yet.
     pending: Vec<u32>,
@@ -76,7 +83,9 @@ impl Meter {
             tunnels: Tunnels::NONE,
             table: Table::new(config.judging.max_targets, &hasher, seed),
             hasher,
-            asked: AskedPeers::new(),
+            asked: asked_peers(),
+            handshakes: Handshakes::new(),
+            allowed: Space::of_prefixes(&config.allowed),
             summary: TrafficSummary {
                 evicted: vec![0; config.groups.len()],
                 ..TrafficSummary::default()
@@ -104,6 +113,7 @@ impl Meter {
     /// protected before and still are is kept, so that answers to what they asked stay answers.
     pub fn handle_config(&mut self, config: &Config) {
         self.space = Space::new(config);
+        self.allowed = Space::of_prefixes(&config.allowed);
         self.together = judged_together(config);
         self.summary.evicted = vec![0; config.groups.len()];
         self.table.max = bounded(config.judging.max_targets).max(self.table.slots.len());
@@ -159,6 +169,10 @@ impl Meter {
         let index = self.place_of(packet.source, group);
         let Some(slot) = self.table.slots.get_mut(index as usize) else { return };
         slot.touch();
+        if let (TrafficClass::SynAck, Upper::Tcp { sequence, .. }) = (class, packet.upper) {
+            let hash = handshake_hash(&self.hasher, packet, sequence.wrapping_add(1), Way::Out);
+            self.handshakes.offer(hash);
+        }
         if slot.credits.grant(packet, class) {
             // Anyone may answer what was asked of everyone.
             let everyone = match packet.destination {
@@ -184,6 +198,25 @@ impl Meter {
         if !slot.pending {
             slot.pending = true;
             self.pending.push(index);
+        }
+        if let Some(allowed) = &self.allowed
+            && allowed.group_of(packet.source).is_some()
+        {
+            slot.allowed.add_packet(bytes);
+            return;
+        }
+        if let Upper::Tcp { flags, acknowledgement, .. } = packet.upper
+            && flags & (flag::SYN | flag::RST | flag::ACK) == flag::ACK
+            && !self.handshakes.is_idle()
+        {
+            let hash = handshake_hash(&self.hasher, packet, acknowledgement, Way::In);
+            let pair = pair_hash(&self.hasher, packet.destination, packet.source);
+            if let Some(completed) = self.handshakes.complete(hash, pair) {
+                slot.connections.completed += 1;
+                slot.connections.excused += u64::from(completed == Completed::Excused);
+                slot.credits.grant_connection();
+                self.asked.insert(pair);
+            }
         }
         let (hasher, asked) = (&self.hasher, &self.asked);
         let was_asked = || {
@@ -246,6 +279,7 @@ impl Meter {
         summary.targets = self.list_targets();
         self.detailed = 0;
         self.asked.advance(end);
+        self.handshakes.advance(end);
         self.sweep(summary.span());
         self.together_due += summary.span();
         if self.together_due >= SWEEP_INTERVAL {
@@ -302,7 +336,8 @@ impl Meter {
 }
 
 fn judged_together(config: &Config) -> Vec<Option<u32>> {
-    config.groups.iter().map(|group| group.aggregate.map(|_| 0)).collect()
+    let judged = |group: &crate::config::Group| group.aggregate.or(config.interface);
+    config.groups.iter().map(|group| judged(group).map(|_| 0)).collect()
 }
 
 /// The address that stands for any peer of the family of `address`.
@@ -322,6 +357,26 @@ fn pair_hash(hasher: &FixedState, host: IpAddr, peer: IpAddr) -> u64 {
         }
         _ => hasher.hash_one([address_hash(hasher, host), address_hash(hasher, peer)]),
     }
+}
+
+/// Whether a protected host sent a packet or is sent one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
+/// Both ends of a connection, the host first, and the number that acknowledges the host's SYN-ACK.
+#[inline]
+fn handshake_hash(hasher: &FixedState, packet: &Packet<'_>, number: u32, way: Way) -> u64 {
+    let Upper::Tcp { ports, .. } = packet.upper else { return 0 };
+    let (host, peer, ports) = match way {
+        Way::Out => (packet.source, packet.destination, [ports.source, ports.destination]),
+        Way::In => (packet.destination, packet.source, [ports.destination, ports.source]),
+    };
+    let [host_port, peer_port] = ports.map(u64::from);
+    let rest = host_port << 48 | peer_port << 32 | u64::from(number);
+    hasher.hash_one([pair_hash(hasher, host, peer), rest])
 }
 
 /// A number of places that has an index in 32 bits.
@@ -344,6 +399,8 @@ struct Slot {
     unasked_lately: u32,
     unasked: MetricCounts,
     answers: Count,
+    allowed: Count,
+    connections: Connections,
     credits: Credits,
     classes: Vec<ClassTraffic>,
 }
@@ -360,6 +417,8 @@ impl Slot {
             unasked_lately: 0,
             unasked: MetricCounts::default(),
             answers: Count::default(),
+            allowed: Count::default(),
+            connections: Connections::default(),
             credits: Credits::default(),
             classes: Vec::new(),
         }
@@ -372,7 +431,8 @@ impl Slot {
     }
 
     fn inbound(&self) -> u64 {
-        self.unasked.get(tidegate_model::Metric::Total).packets + self.answers.packets
+        let unasked = self.unasked.get(tidegate_model::Metric::Total);
+        unasked.packets + self.answers.packets + self.allowed.packets
     }
 
     #[inline]
@@ -394,6 +454,8 @@ impl Slot {
             address: self.address,
             unasked: std::mem::take(&mut self.unasked),
             answers: std::mem::take(&mut self.answers),
+            allowed: std::mem::take(&mut self.allowed),
+            connections: std::mem::take(&mut self.connections),
             classes,
         }
     }

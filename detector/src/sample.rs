@@ -5,10 +5,15 @@ use std::time::Duration;
 use tidegate_model::Timestamp;
 
 use crate::class::TrafficClass;
-use crate::summary::{ClassTraffic, Count, MetricCounts, TargetTraffic};
+use crate::summary::{ClassTraffic, Connections, Count, MetricCounts, TargetTraffic};
 
 /// How often a sample forgets half of the past.
 const HALF_LIFE: Duration = Duration::from_millis(500);
+
+/// `counts`, `times` as much.
+pub(crate) fn scaled(counts: &MetricCounts, times: f64) -> MetricCounts {
+    if times > 1.0 { counts.scaled(times) } else { *counts }
+}
 
 /// Traffic of late, older traffic counting less. Holds one entry for each class that was seen.
 #[derive(Clone, Debug)]
@@ -17,6 +22,8 @@ pub(crate) struct Sample {
     pub(crate) unasked: MetricCounts,
     /// What the target had asked for.
     pub(crate) answers: Count,
+    /// Connections that were completed.
+    pub(crate) connections: Connections,
     /// What the unasked packets look like, sorted by class.
     pub(crate) classes: Vec<ClassTraffic>,
     /// Time that the counts stand for, in seconds.
@@ -30,6 +37,7 @@ impl Sample {
         Self {
             unasked: MetricCounts::default(),
             answers: Count::default(),
+            connections: Connections::default(),
             classes: Vec::new(),
             seconds: 0.0,
             now: start,
@@ -37,13 +45,14 @@ impl Sample {
         }
     }
 
-    /// Adds what came until `end`; `None` is nothing.
-    pub(crate) fn add(&mut self, end: Timestamp, traffic: Option<&TargetTraffic>) {
+    /// Adds what came until `end`, `None` is nothing; `scale` times as much came as was seen.
+    pub(crate) fn add(&mut self, end: Timestamp, traffic: Option<&TargetTraffic>, scale: f64) {
         self.seconds += end.since(self.now).as_secs_f64();
         self.now = end;
         if let Some(traffic) = traffic {
-            self.unasked.add(&traffic.unasked);
+            self.unasked.add(&scaled(&traffic.unasked, scale));
             self.answers.add(traffic.answers);
+            self.connections.add(traffic.connections);
             for class in &traffic.classes {
                 match self.classes.binary_search_by_key(&class.class, |mine| mine.class) {
                     Ok(index) => {
@@ -65,6 +74,7 @@ impl Sample {
         self.seconds /= 2.0;
         self.unasked.halve();
         self.answers.halve();
+        self.connections.halve();
         self.classes.iter_mut().for_each(ClassTraffic::halve);
         self.classes.retain(|class| class.count.packets > 0);
     }

@@ -18,22 +18,34 @@ pub(crate) struct Space {
 
 impl Space {
     pub(crate) fn new(config: &Config) -> Self {
+        let groups = config.groups.iter().zip(0..GroupIndex::MAX);
+        Self::of(
+            groups.flat_map(|(group, index)| {
+                group.prefixes.iter().map(move |prefix| (prefix, index))
+            }),
+        )
+    }
+
+    fn of<'a>(prefixes: impl Iterator<Item = (&'a Prefix, GroupIndex)>) -> Self {
         let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
-        for (group, index) in config.groups.iter().zip(0..GroupIndex::MAX) {
-            for prefix in &group.prefixes {
-                match prefix.address() {
-                    IpAddr::V4(address) => {
-                        let last = u32::from(address) | host_bits(prefix, 32) as u32;
-                        ipv4.push((u32::from(address), last, index));
-                    }
-                    IpAddr::V6(address) => {
-                        let last = u128::from(address) | host_bits(prefix, 128);
-                        ipv6.push((u128::from(address), last, index));
-                    }
+        for (prefix, index) in prefixes {
+            match prefix.address() {
+                IpAddr::V4(address) => {
+                    let last = u32::from(address) | host_bits(prefix, 32) as u32;
+                    ipv4.push((u32::from(address), last, index));
+                }
+                IpAddr::V6(address) => {
+                    let last = u128::from(address) | host_bits(prefix, 128);
+                    ipv6.push((u128::from(address), last, index));
                 }
             }
         }
         Self { ipv4: Ranges::new(ipv4), ipv6: Ranges::new(ipv6) }
+    }
+
+    /// The addresses of `prefixes`, as one group; `None` if there are none.
+    pub(crate) fn of_prefixes(prefixes: &[Prefix]) -> Option<Self> {
+        (!prefixes.is_empty()).then(|| Self::of(prefixes.iter().map(|prefix| (prefix, 0))))
     }
 
     /// The group of the longest prefix that holds `address`.

@@ -83,15 +83,15 @@ impl Count {
         self.bytes /= 2;
     }
 
-    /// This part of it, `share` in `0.0..=1.0`.
+    /// This many times as much.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a part of a positive count, rounded"
+        reason = "a positive count, rounded; what does not fit saturates"
     )]
-    pub(crate) fn scaled(self, share: f64) -> Self {
-        let scale = |number: u64| (number as f64 * share).round() as u64;
+    pub(crate) fn scaled(self, times: f64) -> Self {
+        let scale = |number: u64| (number as f64 * times).round() as u64;
         Self { packets: scale(self.packets), bytes: scale(self.bytes) }
     }
 }
@@ -137,13 +137,48 @@ impl MetricCounts {
         }
     }
 
-    /// This part of every count.
-    pub(crate) fn scaled(&self, share: f64) -> Self {
-        Self(self.0.map(|count| count.scaled(share)))
+    /// This many times every count.
+    pub(crate) fn scaled(&self, times: f64) -> Self {
+        Self(self.0.map(|count| count.scaled(times)))
+    }
+
+    /// Without `syns` connection requests.
+    pub(crate) fn without_syns(mut self, syns: u64) -> Self {
+        let of = self.get(Metric::TcpSyn);
+        let syns = syns.min(of.packets);
+        let excused = Count {
+            packets: syns,
+            bytes: of.bytes.checked_div(of.packets).unwrap_or(0).saturating_mul(syns),
+        };
+        for metric in [Metric::Total, Metric::TcpSyn] {
+            self.set(metric, self.get(metric).minus(excused));
+        }
+        self
     }
 
     pub(crate) fn halve(&mut self) {
         self.0.iter_mut().for_each(Count::halve);
+    }
+}
+
+/// Connections that peers opened and the target accepted, each proved by the peer's acknowledgement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// All of them.
+    pub completed: u64,
+    /// Those by peers that do not open them without end: their SYNs are no flood.
+    pub excused: u64,
+}
+
+impl Connections {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.completed = self.completed.saturating_add(other.completed);
+        self.excused = self.excused.saturating_add(other.excused);
+    }
+
+    pub(crate) fn halve(&mut self) {
+        self.completed /= 2;
+        self.excused /= 2;
     }
 }
 
@@ -156,6 +191,10 @@ pub struct TargetTraffic {
     pub unasked: MetricCounts,
     /// What the address asked for.
     pub answers: Count,
+    /// What came from peers that are [allowed](crate::Config::allowed).
+    pub allowed: Count,
+    /// Connections to it that were completed.
+    pub connections: Connections,
     /// What the unasked packets look like, sorted by class. Empty while there are few; the meter
     /// begins to look closely after the first packets.
     pub classes: Vec<ClassTraffic>,
@@ -164,14 +203,22 @@ pub struct TargetTraffic {
 impl TargetTraffic {
     /// Nothing to `address`.
     pub(crate) fn new(address: IpAddr) -> Self {
-        let (unasked, answers) = (MetricCounts::default(), Count::default());
-        Self { address, unasked, answers, classes: Vec::new() }
+        Self {
+            address,
+            unasked: MetricCounts::default(),
+            answers: Count::default(),
+            allowed: Count::default(),
+            connections: Connections::default(),
+            classes: Vec::new(),
+        }
     }
 
     /// Adds the counts of `other`.
     pub(crate) fn add_counts(&mut self, other: &Self) {
         self.unasked.add(&other.unasked);
         self.answers.add(other.answers);
+        self.allowed.add(other.allowed);
+        self.connections.add(other.connections);
     }
 
     /// Adds what the packets of `other` look like.
@@ -264,7 +311,7 @@ impl ClassTraffic {
         self.sources.insert(address_hash(hasher, packet.source));
         self.to_self += u64::from(packet.source == packet.destination);
         let ports = match packet.upper {
-            Upper::Tcp { ports, flags } => {
+            Upper::Tcp { ports, flags, .. } => {
                 for (bit, count) in self.flags.iter_mut().enumerate() {
                     *count += u32::from(flags >> bit & 1);
                 }

@@ -10,25 +10,28 @@
 //!                exit_hold of watched, visible quiet / Ended
 //!
 //!   in Active and Cooling:  other vectors, a new peak, another signature / Updated
+//!   Cooling to Active:      it comes in pulses: held open for twice the pause / Updated
 //!   blind tick, gap:        the quiet does not grow: what was not watched was not quiet
 //!   Blackholed:             the quiet does not grow: a mitigation hides its own evidence
 //!   visible again:          the quiet starts from zero; still over a threshold / Updated
 //!   input ends:             Ended(InputEnded);  policy drops the target: Ended(NotProtected)
 //! ```
 //!
-//! The way out is longer than the way in: half the threshold, over a second, for ten seconds.
+//! The way out is longer than the way in: half the threshold, over a second, for ten seconds. What
+//! came back once is expected to do so again: see [`crate::memory`].
 
 use std::time::Duration;
 
 use tidegate_model::{
-    Attack, AttackId, Confidence, Metric, Occlusion, Prefix, Signature, Thresholds, Timestamp,
-    VectorEstimate,
+    Attack, AttackId, AttackVector, Confidence, Evidence, Metric, Occlusion, Prefix, Signature,
+    Thresholds, Timestamp, VectorEstimate,
 };
 
 use crate::classify::classify;
 use crate::config::{Group, Judging};
-use crate::judge::{Crossing, Judge};
-use crate::sample::Sample;
+use crate::judge::{Crossing, Judge, MetricSet};
+use crate::memory::{Past, hold_after};
+use crate::sample::{Sample, scaled};
 use crate::summary::{MetricCounts, TargetTraffic};
 use crate::window::{RateWindow, WINDOW};
 
@@ -42,6 +45,11 @@ const NOTABLE_GROWTH: f64 = 1.25;
 const NOTABLE_CONFIDENCE: f64 = 0.1;
 /// Of lost packets no more is made than this: as if one in a thousand had been kept.
 const LEAST_KEPT: f64 = 0.001;
+/// A pause this long, the window not counted, is one between two pulses.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Up to this many times over a threshold, errors about other hosts' packets are no attack. Beyond
+/// it they do harm, whatever their cause, and may be forged to look like what they seem.
+const BORNE: f64 = 10.0;
 /// A vector that is not seen any more is dropped below this share at the latest.
 const LEAST_SHARE: f64 = 0.001;
 
@@ -50,24 +58,48 @@ const LEAST_SHARE: f64 = 0.001;
 pub(crate) struct Watch {
     pub(crate) judge: Judge,
     pub(crate) sample: Sample,
+    /// The attack before, if it was not long ago.
+    past: Option<Past>,
 }
 
 impl Watch {
-    pub(crate) fn new(start: Timestamp) -> Self {
-        Self { judge: Judge::new(start), sample: Sample::new(start) }
+    pub(crate) fn new(start: Timestamp, past: Option<Past>) -> Self {
+        let mut judge = Judge::new(start);
+        if let Some(past) = past {
+            judge.expect(past.over);
+        }
+        Self { judge, sample: Sample::new(start), past }
     }
 
-    /// Takes in what came until `end`.
+    /// Takes in what came until `end`; `scale` times as much came as was seen.
     pub(crate) fn add(
         &mut self,
         end: Timestamp,
         traffic: Option<&TargetTraffic>,
         thresholds: &Thresholds,
         judging: &Judging,
+        scale: f64,
     ) {
-        let counts = traffic.map(|traffic| traffic.unasked).unwrap_or_default();
-        self.judge.pour(end, &counts, thresholds, judging.tolerance);
-        self.sample.add(end, traffic);
+        let counts = traffic.map(|traffic| scaled(&traffic.unasked, scale)).unwrap_or_default();
+        let excused = traffic.map_or(0, |traffic| traffic.connections.excused);
+        self.judge.pour(end, &counts, excused, thresholds, judging.tolerance);
+        self.sample.add(end, traffic, scale);
+    }
+
+    /// Whether what crossed the thresholds is no attack on the target: errors about packets that
+    /// others sent in its name, and not too many.
+    pub(crate) fn is_borne(
+        &self,
+        crossing: &Crossing,
+        thresholds: &Thresholds,
+        judging: &Judging,
+    ) -> bool {
+        let over = || self.judge.over(thresholds, judging.tolerance);
+        crossing.excess < BORNE
+            && matches!(crossing.trigger.metric, Metric::Icmp | Metric::Total)
+            && classify(&self.sample, over(), thresholds, 0.0)
+                .iter()
+                .all(|estimate| estimate.vector == AttackVector::IcmpBackscatter)
     }
 }
 
@@ -81,6 +113,14 @@ pub(crate) struct Tick<'a> {
     /// Part of the packets that the capture lost of late.
     pub(crate) loss: f64,
     pub(crate) traffic: Option<&'a TargetTraffic>,
+}
+
+impl Tick<'_> {
+    /// How many times as much came as was seen: what the capture lost would have looked like what
+    /// it kept.
+    pub(crate) fn scale(&self) -> f64 {
+        1.0 / (1.0 - self.loss).max(LEAST_KEPT)
+    }
 }
 
 /// What a tick did to the attack.
@@ -124,6 +164,13 @@ pub(crate) struct Tracked {
     uncovered: bool,
     vectors: Vec<Seen>,
     look_at: Timestamp,
+    /// For how long it must be quiet.
+    hold: Duration,
+    /// How often it came back after a pause, and how long the latest pause was.
+    returns: u32,
+    pause: Duration,
+    /// Every metric that was over its threshold.
+    over: MetricSet,
     /// Excess and confidence as last told.
     told_excess: f64,
     told_confidence: Confidence,
@@ -163,7 +210,14 @@ impl Tracked {
             bytes: crossing.total.bytes,
             sources: watch.sample.sources(),
         };
-        Self {
+        let pause = watch.past.map(|past| tick.end.since(past.ended) + past.quiet);
+        let returns = watch.past.map_or(0, |past| past.returns + 1);
+        let pause = pause.unwrap_or_default();
+        let mut tracked = Self {
+            hold: hold_after(returns, pause, judging.exit_hold),
+            returns,
+            pause,
+            over,
             told_excess: attack.excess,
             told_confidence: attack.confidence(),
             attack,
@@ -175,13 +229,23 @@ impl Tracked {
             uncovered: false,
             vectors: vectors.into_iter().map(|estimate| Seen { estimate, at: tick.end }).collect(),
             look_at: tick.end + FIRST_LOOK,
-        }
+        };
+        tracked.tell_pulses();
+        tracked
+    }
+
+    /// What is remembered of it once it has been over for `quiet`.
+    pub(crate) fn past(&self, ended: Timestamp, quiet: Duration) -> Past {
+        Past { ended, quiet, returns: self.returns, over: self.over }
     }
 
     /// Takes in one span of time.
     pub(crate) fn advance(&mut self, tick: &Tick<'_>, judging: &Judging) -> Progress {
-        self.watch.add(tick.end, tick.traffic, &self.thresholds, judging);
-        let counts = tick.traffic.map(|traffic| traffic.unasked).unwrap_or_default();
+        self.watch.add(tick.end, tick.traffic, &self.thresholds, judging, tick.scale());
+        let counts = tick.traffic.map(|traffic| {
+            scaled(&traffic.unasked, tick.scale()).without_syns(traffic.connections.excused)
+        });
+        let counts = counts.unwrap_or_default();
         let total = counts.get(Metric::Total);
         self.attack.packets = self.attack.packets.saturating_add(total.packets);
         self.attack.bytes = self.attack.bytes.saturating_add(total.bytes);
@@ -193,10 +257,12 @@ impl Tracked {
         if frame_finished {
             self.attack.sources = self.attack.sources.max(self.watch.sample.sources());
         }
+        let returns = self.returns;
         if let Some(quiet) = self.cool(excess, tick, judging) {
             return Progress::Over(quiet);
         }
-        let mut told = frame_finished && self.attack.excess >= self.told_excess * NOTABLE_GROWTH;
+        let mut told = returns != self.returns;
+        told |= frame_finished && self.attack.excess >= self.told_excess * NOTABLE_GROWTH;
         if self.uncovered && !tick.blind && excess >= 1.0 {
             self.uncovered = false;
             told = true;
@@ -222,8 +288,16 @@ impl Tracked {
 
     /// Moves between Active and Cooling; the length of the quiet when it has been long enough.
     fn cool(&mut self, excess: f64, tick: &Tick<'_>, judging: &Judging) -> Option<Duration> {
-        // What the capture lost would have looked like what it kept.
-        if excess / (1.0 - tick.loss).max(LEAST_KEPT) >= judging.exit_ratio {
+        if excess >= judging.exit_ratio {
+            if let State::Cooling(quiet) = self.state
+                && quiet >= PAUSE
+            {
+                self.pause = quiet + WINDOW;
+                self.returns = self.returns.saturating_add(1);
+                let hold = hold_after(self.returns, self.pause, judging.exit_hold);
+                self.hold = self.hold.max(hold);
+                self.tell_pulses();
+            }
             self.state = State::Active;
             return None;
         }
@@ -237,7 +311,7 @@ impl Tracked {
             State::Cooling(quiet) => quiet,
         };
         self.state = State::Cooling(quiet);
-        (watched && quiet >= judging.exit_hold).then_some(quiet)
+        (watched && quiet >= self.hold).then_some(quiet)
     }
 
     /// Classifies again; true if it tells something new.
@@ -248,7 +322,8 @@ impl Tracked {
             return false;
         }
         let found = classify(&self.watch.sample, over, &self.thresholds, tick.loss);
-        let changed = self.remember(found, tick.end, judging.exit_hold);
+        self.over = self.over.union(over);
+        let changed = self.remember(found, tick.end, self.hold);
         let confidence = self.attack.confidence().get() - self.told_confidence.get();
         changed || confidence.abs() >= NOTABLE_CONFIDENCE
     }
@@ -294,6 +369,19 @@ impl Tracked {
             shares.then(left.estimate.vector.cmp(&right.estimate.vector))
         });
         self.attack.vectors = self.vectors.iter().map(|seen| seen.estimate.clone()).collect();
+        self.tell_pulses();
+    }
+
+    /// Puts the pulses that there were among the evidence for the main vector.
+    fn tell_pulses(&mut self) {
+        const FACT: &str = "pulses";
+        let Some(main) = self.attack.vectors.first_mut().filter(|_| self.returns > 0) else {
+            return;
+        };
+        main.evidence.retain(|evidence| evidence.fact != FACT);
+        let (returns, pause) = (self.returns, self.pause.as_secs_f64());
+        let seen = format!("came back {returns} times, the last time after {pause:.1} s");
+        main.evidence.push(Evidence { fact: FACT, seen });
     }
 
     /// A mitigation hides the target, or does so no longer.

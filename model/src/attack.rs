@@ -129,6 +129,8 @@ macro_rules! vectors {
 
 vectors! {
     SynFlood "syn-flood" "TCP connection requests: SYN without ACK, whatever the other flags.",
+    TcpConnectionFlood "tcp-connection-flood"
+        "TCP connections that few peers open without end, with complete handshakes.",
     SynAckReflection "syn-ack-reflection"
         "TCP SYN-ACK answers from many servers to requests that the target never sent.",
     SynAckFlood "syn-ack-flood" "TCP SYN-ACKs that no servers sent.",

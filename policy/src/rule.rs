@@ -144,7 +144,7 @@ fn rules_of_vector(
     }
     let protocol = protocol_of(vector, signature, target.family())?;
     let mut rules = match vector {
-        AttackVector::SynFlood => syn_flood(signature),
+        AttackVector::SynFlood | AttackVector::TcpConnectionFlood => syn_flood(signature),
         AttackVector::SynAckReflection | AttackVector::SynAckFlood => syn_ack_reflection(signature),
         AttackVector::AckFlood
         | AttackVector::RstFlood
@@ -212,6 +212,7 @@ fn protocol_of(
 ) -> Result<Option<u8>, NoRule> {
     let implied = match vector {
         AttackVector::SynFlood
+        | AttackVector::TcpConnectionFlood
         | AttackVector::SynAckReflection
         | AttackVector::SynAckFlood
         | AttackVector::AckFlood

@@ -64,6 +64,8 @@ pub struct Packet<'a> {
     pub length: u16,
     /// Which part of a datagram this is.
     pub fragment: Fragment,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
     /// What is above IP.
     pub upper: Upper<'a>,
     /// The headers contradict themselves: a header length below its minimum, a total length below
@@ -100,6 +102,10 @@ pub enum Upper<'a> {
         ports: Ports,
         /// Flag octet, FIN is bit 0.
         flags: u8,
+        /// Number of the first octet.
+        sequence: u32,
+        /// Number that the sender expects next. Means nothing without ACK.
+        acknowledgement: u32,
     },
     /// A UDP datagram, or its first fragment.
     Udp {

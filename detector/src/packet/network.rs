@@ -22,7 +22,7 @@ pub(super) fn read(datagram: &[u8], wire_length: usize) -> Result<(Packet<'_>, &
 #[inline]
 fn ipv4(datagram: &[u8], wire_length: usize) -> Result<(Packet<'_>, &[u8]), Unreadable> {
     let header = datagram.first_chunk::<20>().ok_or(Unreadable::Malformed)?;
-    let [ihl, _, l0, l1, _, _, f0, f1, _, stated, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let [ihl, _, l0, l1, _, _, f0, f1, ttl, stated, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
     let header_length = usize::from(ihl & 0x0f) * 4;
     let total_length = u16::from_be_bytes([l0, l1]);
     // Zero is how a capture below segmentation offload shows a packet too long for the field.
@@ -46,6 +46,7 @@ fn ipv4(datagram: &[u8], wire_length: usize) -> Result<(Packet<'_>, &[u8]), Unre
         protocol: stated,
         length,
         fragment,
+        ttl,
         upper,
         damaged,
     };
@@ -69,7 +70,7 @@ fn behind_authentication(stated: u8, payload: &[u8]) -> (Upper<'_>, &[u8]) {
 #[inline]
 fn ipv6(datagram: &[u8], wire_length: usize) -> Result<(Packet<'_>, &[u8]), Unreadable> {
     let (header, behind) = datagram.split_first_chunk::<40>().ok_or(Unreadable::Malformed)?;
-    let [_, _, _, _, l0, l1, next, _, addresses @ ..] = header;
+    let [_, _, _, _, l0, l1, next, hop_limit, addresses @ ..] = header;
     let (Some(source), Some(destination)) =
         (addresses.first_chunk::<16>(), addresses.last_chunk::<16>())
     else {
@@ -91,6 +92,7 @@ fn ipv6(datagram: &[u8], wire_length: usize) -> Result<(Packet<'_>, &[u8]), Unre
         protocol: chain.protocol,
         length,
         fragment: chain.fragment,
+        ttl: *hop_limit,
         upper: chain.upper,
         damaged: false,
     };
@@ -182,8 +184,14 @@ fn upper(family: Family, number: u8, payload: &[u8]) -> Upper<'_> {
 
 #[inline]
 fn tcp(payload: &[u8]) -> Option<Upper<'_>> {
-    let [s0, s1, d0, d1, .., flags] = *payload.first_chunk::<14>()?;
-    Some(Upper::Tcp { ports: ports([s0, s1, d0, d1]), flags })
+    let [s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, _, flags] =
+        *payload.first_chunk::<14>()?;
+    Some(Upper::Tcp {
+        ports: ports([s0, s1, d0, d1]),
+        flags,
+        sequence: u32::from_be_bytes([q0, q1, q2, q3]),
+        acknowledgement: u32::from_be_bytes([a0, a1, a2, a3]),
+    })
 }
 
 #[inline]

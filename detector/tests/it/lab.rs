@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use tidegate_detector::{
-    Config, Detector, Group, Judging, LinkType, Meter, TICK, TargetTraffic, TrafficSummary,
+    Config, Detector, Group, LinkType, Meter, TICK, TargetTraffic, TrafficSummary,
 };
 use tidegate_model::{
     Attack, AttackEvent, AttackVector, Limit, Metric, PacketsPerSecond, Prefix, Thresholds,
@@ -78,10 +78,23 @@ pub(crate) fn packet(
 }
 
 pub(crate) fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8, payload: usize) -> Vec<u8> {
+    numbered(from, to, flags, (1, 1), payload)
+}
+
+/// The same with sequence and acknowledgement numbers.
+pub(crate) fn numbered(
+    from: (IpAddr, u16),
+    to: (IpAddr, u16),
+    flags: u8,
+    (sequence, acknowledgement): (u32, u32),
+    payload: usize,
+) -> Vec<u8> {
     let mut segment = Vec::new();
     segment.extend(from.1.to_be_bytes());
     segment.extend(to.1.to_be_bytes());
-    segment.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend(sequence.to_be_bytes());
+    segment.extend(acknowledgement.to_be_bytes());
+    segment.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
     segment.resize(20 + payload, 0);
     packet(from.0, to.0, 6, WHOLE, &segment)
 }
@@ -136,7 +149,7 @@ pub(crate) fn config(prefixes: &[&str], thresholds: Thresholds) -> Config {
     let prefixes = prefixes.iter().map(|text| text.parse::<Prefix>().unwrap()).collect();
     Config {
         groups: vec![Group { name: "all".into(), prefixes, thresholds, aggregate: None }],
-        judging: Judging::default(),
+        ..Config::default()
     }
 }
 

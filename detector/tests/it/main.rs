@@ -6,6 +6,7 @@
 )]
 
 mod carpet;
+mod guards;
 mod lab;
 mod meter;
 mod packet;

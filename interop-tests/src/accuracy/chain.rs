@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_detector::{Config, Detector, Group, Judging, LinkType, Meter, TICK};
+use tidegate_detector::{Config, Detector, Group, LinkType, Meter, TICK};
 use tidegate_model::{
     Attack, AttackEvent, AttackId, AttackVector, Limit, Metric, PacketsPerSecond, Prefix,
     Thresholds, Timestamp,
@@ -74,7 +74,7 @@ pub(super) fn config(thresholds: Thresholds, aggregate: Option<Thresholds>) -> C
             thresholds,
             aggregate,
         }],
-        judging: Judging::default(),
+        ..Config::default()
     }
 }
 

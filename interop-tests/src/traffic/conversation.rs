@@ -20,7 +20,13 @@ const MAX_OPEN: usize = 200_000;
 /// What a conversation is about.
 #[derive(Clone, Copy, Debug)]
 enum Service {
-    Web { port: u16 },
+    Web {
+        port: u16,
+    },
+    /// A connection that is opened and then left alone.
+    Connection {
+        port: u16,
+    },
     Dns,
     Ntp,
     Quic,
@@ -42,7 +48,7 @@ impl Service {
 
     fn port(self) -> u16 {
         match self {
-            Self::Web { port } => port,
+            Self::Web { port } | Self::Connection { port } => port,
             Self::Dns => 53,
             Self::Ntp => 123,
             Self::Quic => 443,
@@ -93,6 +99,8 @@ pub(crate) struct Conversations {
     targets: Targets,
     origins: Origins,
     direction: Direction,
+    /// Port that connections are opened to.
+    port: u16,
     rate: u64,
     start: u64,
     end: u64,
@@ -110,7 +118,11 @@ pub(crate) struct Conversations {
 
 impl Conversations {
     pub(crate) fn new(stream: &Stream, mut random: Random) -> Self {
-        let usual = if stream.kind == Kind::FlashCrowd { 50_000 } else { 500 };
+        let usual = match stream.kind {
+            Kind::FlashCrowd => 50_000,
+            Kind::Attack(_) => 60,
+            Kind::Benign => 500,
+        };
         let sources = stream.sources.unwrap_or(usual);
         let origins = Origins::new(random.bits(), sources, stream.source_prefix, stream.target);
         let mut noise = Vec::new();
@@ -122,6 +134,7 @@ impl Conversations {
             targets: Targets::new(stream.target),
             origins,
             direction: stream.direction,
+            port: stream.port.unwrap_or(443),
             rate: stream.rate.0,
             start,
             end: start.saturating_add(nanoseconds(stream.length)),
@@ -152,7 +165,11 @@ impl Conversations {
     fn begin(&mut self) {
         let at = self.next_birth;
         let conversation = self.conversation();
-        self.scripted += conversation.script.len().max(1) as u64;
+        // A flood of connections is measured in connections, everything else in packets.
+        self.scripted += match self.kind {
+            Kind::Attack(_) => 1,
+            Kind::Benign | Kind::FlashCrowd => conversation.script.len().max(1) as u64,
+        };
         self.next_birth = self.birth_time();
         let first = conversation.script.first().map_or(0, |step| u64::from(step.gap));
         let slot = match self.free.pop() {
@@ -190,11 +207,13 @@ impl Conversations {
         let round_trip = 4 * MILLISECOND + (identity % 80) * MILLISECOND;
         let (service, serves) = match self.kind {
             Kind::FlashCrowd => (Service::Web { port: 443 }, true),
-            Kind::Benign | Kind::Attack(_) => Service::draw(random),
+            Kind::Attack(_) => (Service::Connection { port: self.port }, true),
+            Kind::Benign => Service::draw(random),
         };
         let mut writer = Writer { script: &mut script, round_trip, random };
         match service {
             Service::Web { .. } => writer.web(),
+            Service::Connection { .. } => writer.open(),
             Service::Dns => writer.pair(Content::DnsQuery, Content::DnsResponse),
             Service::Ntp => writer.pair(Content::Ntp { mode: 3 }, Content::Ntp { mode: 4 }),
             Service::Quic => writer.quic(),
@@ -347,12 +366,20 @@ impl Writer<'_> {
         }
     }
 
+    fn open(&mut self) {
+        let half = self.round_trip / 2;
+        for (flags, from_client) in
+            [(flag::SYN, true), (flag::SYN | flag::ACK, false), (flag::ACK, true)]
+        {
+            let gap = if flags == flag::SYN { 0 } else { half };
+            self.step(from_client, gap, Content::Tcp { flags, length: 0 });
+        }
+    }
+
     fn web(&mut self) {
         let half = self.round_trip / 2;
         let tcp = |flags, length| Content::Tcp { flags, length };
-        self.step(true, 0, tcp(flag::SYN, 0));
-        self.step(false, half, tcp(flag::SYN | flag::ACK, 0));
-        self.step(true, half, tcp(flag::ACK, 0));
+        self.open();
         for _ in 0..self.random.between(1, 5) {
             let request = self.random.port(200, 900);
             self.step(true, 2 * MILLISECOND, tcp(flag::PSH | flag::ACK, request));

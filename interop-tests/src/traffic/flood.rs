@@ -322,7 +322,8 @@ impl Flood {
     /// Sends a packet that continues nothing.
     fn begin(&mut self, builder: &mut FrameBuilder) {
         match self.vector {
-            AttackVector::SynFlood => self.syn(builder),
+            // Connections that are completed are conversations; half of one is this.
+            AttackVector::SynFlood | AttackVector::TcpConnectionFlood => self.syn(builder),
             AttackVector::SynAckReflection => self.syn_ack(builder),
             AttackVector::SynAckFlood => self.tcp(builder, &[flag::SYN | flag::ACK]),
             AttackVector::AckFlood => self.tcp(builder, ACKNOWLEDGING),

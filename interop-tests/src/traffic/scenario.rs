@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use tidegate_model::Timestamp;
+use tidegate_model::{AttackVector, Timestamp};
 
 use super::conversation::Conversations;
 use super::flood::Flood;
@@ -92,10 +92,12 @@ impl Scenario {
             .map(|(index, stream)| {
                 let random = random.branch(index as u64);
                 match stream.kind {
-                    Kind::Attack(vector) => {
-                        Box::new(Flood::new(vector, stream, random)) as Box<dyn Source>
+                    Kind::Attack(AttackVector::TcpConnectionFlood)
+                    | Kind::Benign
+                    | Kind::FlashCrowd => {
+                        Box::new(Conversations::new(stream, random)) as Box<dyn Source>
                     }
-                    Kind::Benign | Kind::FlashCrowd => Box::new(Conversations::new(stream, random)),
+                    Kind::Attack(vector) => Box::new(Flood::new(vector, stream, random)),
                 }
             })
             .collect();

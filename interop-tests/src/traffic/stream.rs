@@ -52,7 +52,8 @@ pub struct Stream {
     pub kind: Kind,
     /// The address that it goes to, or a prefix over whose addresses it spreads.
     pub target: Prefix,
-    /// Frames a second, both directions together; within the burst for a pulsed stream.
+    /// Frames a second, both directions together; within the burst for a pulsed stream. For a
+    /// flood of connections, connections a second.
     pub rate: PacketsPerSecond,
     /// When it begins, from the scenario's start.
     pub start: Duration,

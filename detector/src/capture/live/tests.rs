@@ -108,7 +108,7 @@ fn intake() -> Intake {
         thresholds: tidegate_model::Thresholds::default(),
         aggregate: None,
     };
-    let config = Config { groups: vec![group], judging: crate::Judging::default() };
+    let config = Config { groups: vec![group], ..Config::default() };
     Intake { config, seed: 1, tunnels: Tunnels::NONE, recording: None }
 }
 

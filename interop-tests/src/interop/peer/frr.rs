@@ -166,7 +166,9 @@ fn read(net: &str, path: &Value) -> Held {
     let communities = words("community");
     held.communities = communities
         .iter()
-        .filter_map(|one| one.replace("noExport", "no-export").replace("noLlgr", "no-llgr").parse().ok())
+        .filter_map(|one| {
+            one.replace("noExport", "no-export").replace("noLlgr", "no-llgr").parse().ok()
+        })
         .collect();
     held.large_communities =
         words("largeCommunity").iter().filter_map(|one| one.parse().ok()).collect();
