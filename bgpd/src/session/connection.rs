@@ -178,7 +178,7 @@ impl Connection {
     ) -> Option<Step> {
         let message = match input {
             Input::Message(message) => message,
-            Input::Broken(notification) => return Some(self.terminate(now, notification)),
+            Input::Broken(notification) => return Some(self.refuse(now, notification)),
             Input::ShortNotification => {
                 let why = "the peer sent a NOTIFICATION without a code".to_owned();
                 return Some(Step::Close(Closing { last_words: None, error: None, why }));
@@ -203,6 +203,21 @@ impl Connection {
             Message::RouteRefresh(refresh) => self.handle_refresh(now, &refresh),
             _ => None,
         }
+    }
+
+    /// Answers what cannot be read, by `notification`. An OPEN or UPDATE in a state that has none is
+    /// wrong already for that (RFC 4271 §8.2.2, events 22 and 28).
+    fn refuse(&self, now: Timestamp, notification: NotificationMessage) -> Step {
+        let expected = match notification.code {
+            NotificationCode::OpenMessage => self.state() == SessionState::OpenSent,
+            NotificationCode::UpdateMessage => self.state() == SessionState::Established,
+            _ => true,
+        };
+        if expected {
+            return self.terminate(now, notification);
+        }
+        let unexpected = NotificationMessage::new(NotificationCode::FsmError, 0, Bytes::new());
+        self.terminate(now, name_unexpected(unexpected, self.state()))
     }
 
     fn handle_open(&mut self, now: Timestamp, open: OpenMessage) -> Option<Step> {

@@ -1,7 +1,7 @@
 //! A record of the messages of a session, on request.
 //!
 //! While it is on, each message is copied into memory as it passes; whoever asked takes the copies
-//! and writes them as MRT (RFC 6396), which tshark, bgpdump and bgpkit-parser read. While it is
+//! and writes them as MRT (RFC 6396), which bgpdump and bgpkit-parser read. While it is
 //! off, nothing is copied.
 
 use std::collections::VecDeque;

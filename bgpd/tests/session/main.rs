@@ -5,6 +5,7 @@
 
 mod bench;
 mod dump;
+mod fsm;
 mod graceful;
 mod learnt;
 mod malformed;
