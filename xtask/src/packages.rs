@@ -115,14 +115,7 @@ const NEEDS: &[Need] = &[
         purposes: &[Purpose::Test, Purpose::Bench, Purpose::Interop],
         required: false,
     },
-    Need {
-        package: "exabgp",
-        sign: Sign::Program("exabgp"),
-        content: Content::Service,
-        why: "ExaBGP, one of the daemons that the speaker is tried with",
-        purposes: &[Purpose::Test, Purpose::Bench, Purpose::Interop],
-        required: false,
-    },
+    // Before ExaBGP, which would be unpacked with a python3 of its own.
     Need {
         package: "python3",
         sign: Sign::Program("python3"),
@@ -136,6 +129,14 @@ const NEEDS: &[Need] = &[
         sign: Sign::Module("pip"),
         content: Content::Files,
         why: "to bring ExaBGP 5, which the distribution does not have",
+        purposes: &[Purpose::Test, Purpose::Bench, Purpose::Interop],
+        required: false,
+    },
+    Need {
+        package: "exabgp",
+        sign: Sign::Program("exabgp"),
+        content: Content::Service,
+        why: "ExaBGP, one of the daemons that the speaker is tried with",
         purposes: &[Purpose::Test, Purpose::Bench, Purpose::Interop],
         required: false,
     },

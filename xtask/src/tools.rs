@@ -22,6 +22,9 @@ pub(crate) struct Tools {
     absent: RefCell<Vec<String>>,
 }
 
+/// Names that packages give their programs when they are installed, and the programs beside them.
+const ALTERNATIVES: [(&str, &str); 1] = [("usr/sbin/exabgp", "python3-exabgp")];
+
 /// Tells the laboratory why a program is not there: lines of a program's or package's name, a
 /// colon, and why.
 const ABSENT: &str = "TIDEGATE_ABSENT";
@@ -125,9 +128,17 @@ impl Tools {
         directories
     }
 
-    /// Points the `lib*.so` links of unpacked development packages, whose library the host has
-    /// already, to the host's.
+    /// Makes the links that an installation would make: those of development packages, whose
+    /// library the host has already, point to the host's, and programs that are alternatives get
+    /// their names.
     pub(crate) fn mend_links(&self) -> io::Result<()> {
+        for (name, program) in ALTERNATIVES {
+            let link = self.root.join(name);
+            let there = link.with_file_name(program).is_file();
+            if there && fs::symlink_metadata(&link).is_err() {
+                symlink(program, &link)?;
+            }
+        }
         let host = library_directories(Path::new("/"));
         for directory in library_directories(&self.root) {
             for entry in fs::read_dir(&directory)? {

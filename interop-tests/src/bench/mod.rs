@@ -22,7 +22,7 @@ use crate::traffic::transmit::TransmitError;
 /// Throughput: a generated capture through the whole pipeline, beside a loop that only counts its
 /// packets with libpcap. Reaction time: a live flood on a virtual link, from its first packet to
 /// the UPDATE at the other end of a BGP session. Announcing: one route and ten thousand, from the call
-/// to the last UPDATE at a receiver that only reads, beside BIRD and ExaBGP.
+/// until the peer has them, beside BIRD, GoBGP and ExaBGP.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Packets in the generated capture.
@@ -36,6 +36,14 @@ pub struct Arguments {
     /// Measure throughput only; needs no privileges.
     #[arg(long)]
     offline_only: bool,
+
+    /// Measure announcing only.
+    #[arg(long, conflicts_with = "offline_only")]
+    announce_only: bool,
+
+    /// Write the tables of announcing into this document, between the lines that mark them.
+    #[arg(long)]
+    write: Option<PathBuf>,
 }
 
 /// Arguments of the part that runs in a network namespace of its own.
@@ -44,6 +52,14 @@ pub struct InsideArguments {
     /// Floods to measure.
     #[arg(long)]
     runs: u16,
+
+    /// Measure announcing only.
+    #[arg(long)]
+    announce_only: bool,
+
+    /// Document to write into.
+    #[arg(long)]
+    write: Option<PathBuf>,
 
     /// Folder for configuration and logs.
     #[arg(long)]
@@ -89,8 +105,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 /// Runs the part that needs a network namespace of its own.
 #[must_use]
 pub fn run_inside(arguments: &InsideArguments) -> ExitCode {
-    let InsideArguments { runs, directory } = arguments;
-    conclude(reaction::measure(*runs, directory).and_then(|()| announce::measure(directory)))
+    let InsideArguments { runs, announce_only, write, directory } = arguments;
+    let reaction = if *announce_only { Ok(()) } else { reaction::measure(*runs, directory) };
+    conclude(reaction.and_then(|()| announce::measure(directory, write.as_deref())))
 }
 
 /// Copies a socket to standard output, for ExaBGP to read.
@@ -111,7 +128,9 @@ fn conclude(done: Result<(), BenchError>) -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<(), BenchError> {
-    offline::measure(arguments.packets)?;
+    if !arguments.announce_only {
+        offline::measure(arguments.packets)?;
+    }
     if arguments.offline_only {
         return Ok(());
     }
@@ -121,6 +140,10 @@ fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     let mut command = namespace.command(program);
     command.arg("bench-inside").arg("--runs").arg(arguments.runs.to_string());
     command.arg("--directory").arg(lab.directory());
+    command.args(arguments.announce_only.then_some("--announce-only"));
+    if let Some(path) = &arguments.write {
+        command.arg("--write").arg(path);
+    }
     let status = command.status().map_err(system("start the measurement"))?;
     if status.success() {
         Ok(())

@@ -306,13 +306,13 @@ fn number<N: TryFrom<u64>>(text: &str) -> Option<N> {
 
 /// A connection to the control socket: lines out, numbered lines back.
 #[derive(Debug)]
-struct Control {
+pub(crate) struct Control {
     stream: BufReader<UnixStream>,
 }
 
 impl Control {
     /// The connection, and the version that the greeting names.
-    fn connect(path: &Path) -> Result<(Self, String), LabError> {
+    pub(crate) fn connect(path: &Path) -> Result<(Self, String), LabError> {
         let stream = UnixStream::connect(path).map_err(LabError::file(path))?;
         stream.set_read_timeout(Some(ANSWER_LIMIT)).map_err(LabError::file(path))?;
         let mut control = Self { stream: BufReader::new(stream) };
@@ -321,7 +321,7 @@ impl Control {
     }
 
     /// Sends one command; the lines of the answer without their codes.
-    fn ask(&mut self, command: &str) -> Result<Vec<String>, LabError> {
+    pub(crate) fn ask(&mut self, command: &str) -> Result<Vec<String>, LabError> {
         let sent = self.stream.get_mut().write_all(format!("{command}\n").as_bytes());
         sent.map_err(|error| control_error(command, error.to_string()))?;
         self.answer(command)

@@ -1,7 +1,11 @@
 //! FRRouting's bgpd alone. Without zebra (`-Z`) it touches nothing of the kernel's, and takes next
-//! hops as they are.
+//! hops as they are. It is asked over the socket that vtysh would use: vtysh itself wants files below
+//! `/etc` that only an installation makes.
 
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_model::AddressFamily;
@@ -10,6 +14,9 @@ use super::{InteropError, Router, Setup, output_of, unreadable, write};
 use crate::interop::bench::wait;
 use crate::interop::route::{Held, Kind};
 use crate::lab::{LabError, Namespace, Process, require};
+
+/// Longest wait for an answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// bgpd is not on the search path, vtysh is: `usr/bin/vtysh` and `usr/lib/frr/bgpd`.
 fn daemon() -> Result<PathBuf, InteropError> {
@@ -90,18 +97,48 @@ pub(super) fn start(setup: &Setup<'_>) -> Result<Box<dyn Router>, InteropError> 
         match frr.ask("show bgp summary") {
             Ok(text) if text.contains(&frr.neighbor) => Ok(Ok(())),
             Ok(text) => Ok(Err(text)),
-            Err(InteropError::Lab(error @ LabError::Failed { .. })) => Ok(Err(error.to_string())),
+            // Before it listens there is no socket, or one that refuses.
+            Err(InteropError::Lab(error @ LabError::File { .. })) => Ok(Err(error.to_string())),
             Err(error) => Err(error),
         }
     })?;
     Ok(Box::new(frr))
 }
 
+/// Tells the daemon each line, and returns its answers with their statuses. A line ends with a zero,
+/// an answer with three and its status.
+fn converse(path: &Path, lines: &[&str]) -> std::io::Result<Vec<(String, u8)>> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    let mut answers = Vec::new();
+    for line in lines {
+        stream.write_all(format!("{line}\0").as_bytes())?;
+        let mut answer = Vec::new();
+        let mut part = [0; 4096];
+        let status = loop {
+            if let [.., 0, 0, 0, status] = answer.as_slice() {
+                break *status;
+            }
+            match stream.read(&mut part)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                length => answer.extend_from_slice(&part[..length]),
+            }
+        };
+        answer.truncate(answer.len() - 4);
+        answers.push((String::from_utf8_lossy(&answer).into_owned(), status));
+    }
+    Ok(answers)
+}
+
 impl Frr {
     fn ask(&self, command: &str) -> Result<String, InteropError> {
-        let directory = self.namespace.directory().to_string_lossy();
-        let arguments = ["--vty_socket", directory.as_ref(), "-d", "bgpd", "-c", command];
-        Ok(self.namespace.run("vtysh", arguments)?)
+        let path = self.namespace.directory().join("bgpd.vty");
+        let answers = converse(&path, &["enable", command])
+            .map_err(|source| LabError::File { path, source })?;
+        match answers.as_slice() {
+            [_, (text, 0)] => Ok(text.clone()),
+            _ => Err(unreadable(&format!("FRR's answer to `{command}`"), &format!("{answers:?}"))),
+        }
     }
 
     fn json(&self, command: &str) -> Result<Value, InteropError> {

@@ -69,7 +69,7 @@ impl PeerKind {
     }
 
     /// As the daemon names itself.
-    pub(super) fn version(self) -> Result<String, InteropError> {
+    pub(crate) fn version(self) -> Result<String, InteropError> {
         match self {
             Self::Bird => bird::version(),
             Self::Frr => frr::version(),
