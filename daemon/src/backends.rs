@@ -1,6 +1,7 @@
 //! The backends of the live daemon: which there are, and how they are started and ended.
 
 use std::io;
+use std::net::IpAddr;
 
 use tidegate_adapters::BackendEvent;
 use tidegate_adapters::kernel::KernelBackend;
@@ -8,7 +9,7 @@ use tidegate_adapters::speaker::SpeakerBackend;
 use tidegate_bgpd::session::{ConnectMode, SessionOptions};
 use tidegate_bgpd::speaker::{PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle};
 use tidegate_model::{BackendId, Command};
-use tidegate_policy::{Peer, Policy, ResponseAction};
+use tidegate_policy::{Peer, Policy};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -35,6 +36,8 @@ pub struct Backends {
     events: mpsc::Receiver<BackendEvent>,
     /// Where answers go that are known at once.
     answers: mpsc::Sender<BackendEvent>,
+    /// Addresses of ours that the policy does not name.
+    own_addresses: Vec<IpAddr>,
     ids: Vec<BackendId>,
 }
 
@@ -58,14 +61,29 @@ impl Backends {
         })?;
         let mut all = tidegate_adapters::Backends::new();
         all.add(Box::new(SpeakerBackend::new(speaker.clone(), news, answers.clone())));
-        let mut ids: Vec<_> =
+        let ids: Vec<_> =
             policy.peers.iter().map(|peer| BackendId::Peer(peer.name.clone())).collect();
-        if policy.responses.iter().any(|it| matches!(it.action, ResponseAction::Local(_))) {
-            ids.push(BackendId::Kernel);
-            let kernel = KernelBackend::start(answers.clone()).map_err(StartError::Kernel)?;
-            all.add(Box::new(kernel));
+        let mut backends = Self { all, speaker, events, answers, own_addresses, ids };
+        backends.start_kernel(policy).map_err(StartError::Kernel)?;
+        Ok(backends)
+    }
+
+    /// From now on routes are judged by `policy`, which has the same peers.
+    pub fn set_policy(&mut self, policy: &Policy) {
+        self.speaker.set_gate(pipeline::gate_policy(policy, &self.own_addresses));
+        if let Err(error) = self.start_kernel(policy) {
+            tracing::error!(%error, "cannot start the nftables thread: no local rule is enforced");
         }
-        Ok(Self { all, speaker, events, answers, ids })
+    }
+
+    /// Starts the kernel's backend, if a response of `policy` is local and it is not there yet.
+    fn start_kernel(&mut self, policy: &Policy) -> io::Result<()> {
+        if self.ids.contains(&BackendId::Kernel) || !policy.uses_kernel() {
+            return Ok(());
+        }
+        self.all.add(Box::new(KernelBackend::start(self.answers.clone())?));
+        self.ids.push(BackendId::Kernel);
+        Ok(())
     }
 
     /// Hands `command` over without waiting. The answer is an event.

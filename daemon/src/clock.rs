@@ -29,6 +29,12 @@ impl Clock {
         Timestamp::ZERO + self.started.elapsed()
     }
 
+    /// Seconds since the Unix epoch as the wall clock has it now, for the hours of the day.
+    #[must_use]
+    pub fn unix_seconds() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
     /// How this clock's timestamps relate to wall time.
     #[must_use]
     pub const fn wall(&self) -> WallOrigin {

@@ -14,6 +14,7 @@ use crate::cli::{Check, Cli, CommandLine, Replay, Run};
 use crate::clock::{Clock, WallOrigin};
 use crate::config;
 use crate::output::{Format, Printer, Updates};
+use crate::policy_repo::{LoadError, PolicyRepo};
 use crate::replay::{ReplayError, replay};
 use crate::run::{self, Running};
 
@@ -85,7 +86,8 @@ fn format(json: bool) -> Format {
 }
 
 fn replay_file(arguments: &Replay) -> Result<(), Failure> {
-    let policy = Arc::new(tidegate_policy::load(&arguments.policy)?);
+    let policy = PolicyRepo::new(arguments.policy.clone()).load(None);
+    let policy = Arc::new(policy.map_err(LoadError::into_report)?);
     let updates = if arguments.updates { Updates::Shown } else { Updates::Hidden };
     let stdout = BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
     let printer = Printer::new(stdout, format(arguments.json), updates, WallOrigin::EPOCH);
@@ -106,9 +108,9 @@ fn check(arguments: &Check) -> Result<(), Failure> {
         }
     }
     if let Some(path) = &arguments.policy {
-        match tidegate_policy::load(path) {
+        match PolicyRepo::new(path.clone()).load(None) {
             Ok(policy) => good.push((path, policy)),
-            Err(mistakes) => report.extend(mistakes),
+            Err(error) => report.extend(error.into_report()),
         }
     }
     if arguments.json {
@@ -128,6 +130,9 @@ fn check(arguments: &Check) -> Result<(), Failure> {
             count(policy.responses.len(), "response", "responses"),
             count(policy.peers.len(), "peer", "peers"),
         );
+        if let Some(revision) = &policy.revision {
+            println!("policy commit {revision}");
+        }
     }
     Ok(())
 }
@@ -148,7 +153,7 @@ fn diagnostic(diagnostic: &tidegate_policy::Diagnostic) -> serde_json::Value {
 }
 
 fn run(arguments: &Run) -> Result<(), Failure> {
-    start_logging();
+    let _logging = start_logging();
     let (config, policy) = config::load(&arguments.config)?;
     let policy = Arc::new(policy);
     let mut options = config.capture.clone();
@@ -170,19 +175,24 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     runtime.block_on(async {
         let backends = Backends::start(&policy, &config, seed)
             .map_err(|error| Failure::Running(error.to_string()))?;
-        let running = Running { policy, capture, tunnels: config.tunnels, backends, clock, seed };
+        let config = (config, arguments.config.clone());
+        let running = Running { config, policy, capture, backends, clock, seed };
         run::run(running, printer).await.map_err(|error| Failure::Running(error.to_string()))
     })
 }
 
-/// Logs go to standard error; `RUST_LOG` selects them, warnings and errors by default.
-fn start_logging() {
+/// Logs go to standard error; `RUST_LOG` selects them, warnings and errors by default. Whoever logs
+/// does not wait for a slow reader: what finds no room is dropped. What is returned writes the rest
+/// when it is dropped.
+fn start_logging() -> tracing_appender::non_blocking::WorkerGuard {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
         .from_env_lossy();
+    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_ansi(io::stderr().is_terminal())
         .init();
+    guard
 }

@@ -12,7 +12,11 @@ use tidegate_detector::packet::Tunnels;
 use tidegate_policy::text::{Collector, Document, Source, Table, Value, instead_of};
 use tidegate_policy::{ConnectMode, Diagnostic, Policy, Report};
 
+use self::repository::Repository;
+use crate::policy_repo::{LoadError, PolicyRepo};
+
 mod capture;
+mod repository;
 
 /// Largest configuration file that is read, in bytes.
 const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -20,8 +24,11 @@ const MAX_FILE_SIZE: u64 = 1 << 20;
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The policy directory; a relative path is taken from the directory of the file.
-    pub policy: PathBuf,
+    /// The policy directory, and which states of it are accepted. A relative path is taken from
+    /// the directory of the file.
+    pub policy: PolicyRepo,
+    /// When the policy is read again.
+    pub reload: Reload,
     /// What to capture.
     pub capture: LiveOptions,
     /// Tunnels whose packets are counted at the addresses inside.
@@ -30,6 +37,16 @@ pub struct Config {
     pub listen: BTreeSet<SocketAddr>,
     /// How the sessions with some peers are guarded, by the peer's name in the policy.
     pub sessions: BTreeMap<String, Transport>,
+}
+
+/// When the policy is read again while the daemon runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reload {
+    /// When told so, by SIGHUP.
+    #[default]
+    OnSignal,
+    /// Also by itself: when another commit is checked out, or a directory outside Git has changed.
+    Watch,
 }
 
 /// Reads and checks the configuration file and the policy that it names.
@@ -48,7 +65,10 @@ pub fn load(path: &Path) -> Result<(Config, Policy), Report> {
         resolve(&root, policy.clone(), directory)
     });
     let config = collector.finish(config);
-    let policy = policy.map(|directory| tidegate_policy::load(&directory));
+    let policy = match (&config, policy) {
+        (Ok(config), _) => Some(config.policy.load(None).map_err(LoadError::into_report)),
+        (Err(_), policy) => policy.map(|directory| tidegate_policy::load(&directory)),
+    };
     match (config, policy) {
         (Ok(config), Some(Ok(policy))) => {
             check_against(&config, &policy, path)?;
@@ -62,8 +82,11 @@ pub fn load(path: &Path) -> Result<(Config, Policy), Report> {
     }
 }
 
-/// Checks what only configuration and policy together can get wrong.
-fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<(), Report> {
+/// Checks what only configuration and policy together can get wrong. `path` is the configuration's.
+///
+/// # Errors
+/// The first mistake.
+pub fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<(), Report> {
     let strange = config.sessions.keys().find(|name| policy.peer(name).is_none());
     if let Some(name) = strange {
         return Err(Report::of(Diagnostic::about(
@@ -119,9 +142,15 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         || Some(BTreeMap::new()),
         |value| resolve_sessions(&value.table()?, directory),
     );
+    let repository = root.optional("policy-repository", "{ watch = true }").map_or_else(
+        || Some(Repository::default()),
+        |value| Repository::read(&value.table()?, directory),
+    );
     root.finish();
+    let Repository { signers, history, reload } = repository?;
+    let policy = PolicyRepo { directory: policy?, signers, history };
     let (capture, tunnels) = capture?;
-    Some(Config { policy: policy?, capture, tunnels, listen: listen?, sessions: sessions? })
+    Some(Config { policy, reload, capture, tunnels, listen: listen?, sessions: sessions? })
 }
 
 fn resolve_listen(table: &Table<'_>) -> Option<BTreeSet<SocketAddr>> {
@@ -194,6 +223,7 @@ mod tests {
     use tidegate_detector::packet::Tunnel;
 
     use super::*;
+    use crate::policy_repo::History;
 
     fn resolve_text(text: &str) -> Result<Config, String> {
         let source = Arc::new(Source::new("etc/tidegate.toml", text));
@@ -209,7 +239,7 @@ mod tests {
     #[test]
     fn the_policy_alone_is_enough() {
         let config = resolve_text("policy = \"policy\"").unwrap();
-        assert_eq!(config.policy, Path::new("etc/policy"));
+        assert_eq!(config.policy, PolicyRepo::new("etc/policy".into()));
         assert_eq!(config.capture, LiveOptions::default());
         assert!(config.listen.is_empty());
     }
@@ -221,10 +251,13 @@ mod tests {
              snap-length = 128\nbuffer-bytes = 4_194_304\npromiscuous = false\nworkers = 2\n\
              decapsulate = [\"gre\"]\n\
              [speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n\
-             [sessions.near]\nhops = \"gtsm\"\n[sessions.far]\nhops = 4\n",
+             [sessions.near]\nhops = \"gtsm\"\n[sessions.far]\nhops = 4\n\
+             [policy-repository]\nhistory = \"forward\"\nwatch = true\n",
         )
         .unwrap();
-        assert_eq!(config.policy, Path::new("/srv/policy"));
+        assert_eq!(config.policy.directory, Path::new("/srv/policy"));
+        assert_eq!(config.policy.history, History::Forward);
+        assert_eq!(config.reload, Reload::Watch);
         assert_eq!(config.capture.interfaces, ["eth1"]);
         assert_eq!(config.capture.workers.get(), 2);
         assert_eq!(config.tunnels, [Tunnel::Gre].into_iter().collect());
@@ -270,6 +303,22 @@ mod tests {
         assert!(resolve_text(&text).unwrap_err().contains("1 to 80 octets, not 0"));
         std::fs::remove_file(&key).unwrap();
         assert!(resolve_text(&text).unwrap_err().contains("border1.key"));
+    }
+
+    #[test]
+    fn signers_come_from_a_file() {
+        const KEY: &str =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("signers");
+        std::fs::write(&file, format!("# Who may\n{KEY} a@b\nnoc@example.net {KEY}\n")).unwrap();
+        let text =
+            format!("policy = \"policy\"\n[policy-repository]\nsigners = \"{}\"\n", file.display());
+        assert_eq!(resolve_text(&text).unwrap().policy.signers.unwrap().len(), 2);
+        std::fs::write(&file, "ssh-ed25519 nonsense\n").unwrap();
+        assert!(resolve_text(&text).unwrap_err().contains("signers:1 holds no public key"));
+        std::fs::write(&file, "\n").unwrap();
+        assert!(resolve_text(&text).unwrap_err().contains("holds no key"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tidegate_model::{
     AttackEvent, AttackId, BackendId, BackendState, Command, CommandId, CommandKind, MitigationKey,
     Nlri, Occlusion, Outcome, OutcomeKind, Prefix, Rate, Timestamp,
 };
-use tidegate_policy::{Order, OrderRefused, Planner, Policy, Sensor, Sight, Standing};
+use tidegate_policy::{Order, OrderRefused, Planner, Policy, Revision, Sensor, Sight, Standing};
 use tidegate_reconciler::{Change, Entry, EntryState, Goal, Reconciler};
 
 use crate::event::{Event, EventKind, Verb};
@@ -78,6 +78,8 @@ const MAX_ROUNDS: usize = 8;
 
 /// The state machine.
 pub struct Engine {
+    /// Of the policy in force.
+    revision: Option<Arc<Revision>>,
     detector: Detector,
     planner: Planner,
     reconciler: Reconciler,
@@ -138,6 +140,7 @@ impl Engine {
     #[must_use]
     pub fn new(policy: &Arc<Policy>, seed: u64) -> Self {
         Self {
+            revision: policy.revision.clone().map(Arc::new),
             detector: Detector::new(pipeline::detector_config(policy)),
             planner: Planner::new(Arc::clone(policy)),
             reconciler: Reconciler::new(pipeline::reconciler_config(policy, seed)),
@@ -245,6 +248,7 @@ impl Engine {
     }
 
     fn take_policy(&mut self, now: Timestamp, policy: &Arc<Policy>) {
+        self.revision = policy.revision.clone().map(Arc::new);
         // The reconciler first: what is no longer owned is withdrawn before anything is planned.
         self.reconciler.handle_space(now, policy.space.clone());
         self.detector.handle_config(now, pipeline::detector_config(policy));
@@ -425,7 +429,8 @@ impl Engine {
     }
 
     fn record(&mut self, now: Timestamp, kind: EventKind) {
-        self.outputs.push(EngineOutput::Event(Event { time: now, kind }));
+        let policy = self.revision.clone();
+        self.outputs.push(EngineOutput::Event(Event { time: now, policy, kind }));
     }
 }
 

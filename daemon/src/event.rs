@@ -1,18 +1,21 @@
 //! What happened, as the timeline shows it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tidegate_model::{
     AttackEvent, AttackId, BackendId, BackendState, CommandId, MitigationKey, Outcome, Route,
     Timestamp,
 };
-use tidegate_policy::Decision;
+use tidegate_policy::{Decision, Revision};
 
 /// One entry of the timeline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// When, on the driver's clock.
     pub time: Timestamp,
+    /// State of the policy repository that was in force, if the policy is from one.
+    pub policy: Option<Arc<Revision>>,
     /// What.
     pub kind: EventKind,
 }

@@ -1,7 +1,8 @@
 //! Events as JSON, one object a line, for programs.
 //!
 //! Every object has `time` (RFC 3339, UTC), `time_ns` (nanoseconds since the Unix epoch) and
-//! `event`; the other fields follow from `event`. Rates are in packets and bits per second.
+//! `event`; what the engine did has `policy`, the commit it was done under, if the policy is in Git.
+//! The other fields follow from `event`. Rates are in packets and bits per second.
 
 use serde_json::{Map, Value, json};
 use tidegate_bgpd::convert::decode_update;
@@ -18,7 +19,7 @@ use crate::event::{Event, EventKind, Verb};
 /// The object for `event`.
 #[must_use]
 pub fn event(event: &Event, wall: WallOrigin) -> Value {
-    let (name, fields) = match &event.kind {
+    let (name, mut fields) = match &event.kind {
         EventKind::Attack(change) => attack_event(change, wall),
         EventKind::Decision(decision) => ("decision", decision_fields(decision)),
         EventKind::Announce { key, route, attacks, .. } => {
@@ -69,6 +70,9 @@ pub fn event(event: &Event, wall: WallOrigin) -> Value {
             ("not-enforced", fields)
         }
     };
+    if let Some(policy) = &event.policy {
+        fields.insert("policy".into(), json!(policy.to_string()));
+    }
     stamped(name, event.time, wall, fields)
 }
 

@@ -16,6 +16,8 @@ pub mod json;
 pub mod offline;
 pub mod output;
 pub mod pipeline;
+pub mod policy_repo;
+pub mod reload;
 pub mod replay;
 pub mod run;
 pub mod timeline;

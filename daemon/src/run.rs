@@ -11,6 +11,7 @@
 //! event that finds none is counted.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -20,8 +21,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_adapters::BackendEvent;
 use tidegate_detector::TrafficSummary;
-use tidegate_detector::capture::live::{Intake, LiveCapture};
-use tidegate_detector::packet::Tunnels;
+use tidegate_detector::capture::live::{CaptureControl, Intake, LiveCapture};
 use tidegate_model::{BackendState, Timestamp};
 use tidegate_policy::Policy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,10 +29,12 @@ use tokio::sync::mpsc;
 
 use crate::backends::Backends;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::engine::{Engine, EngineInput, EngineOutput};
 use crate::event::Event;
 use crate::output::{Printer, fields};
 use crate::pipeline;
+use crate::reload::{Reloaded, Reloader};
 
 /// Summaries between capture and engine: over half a second of ticks.
 const SUMMARY_QUEUE: usize = 64;
@@ -70,12 +72,12 @@ pub enum RunError {
 
 /// What the daemon has open before it begins.
 pub struct Running {
+    /// What the configuration file says, and where it is.
+    pub config: (Config, PathBuf),
     /// The policy in force.
     pub policy: Arc<Policy>,
     /// The open capture.
     pub capture: LiveCapture,
-    /// Tunnels whose packets are counted at the addresses inside.
-    pub tunnels: Tunnels,
     /// The started backends, and where they report.
     pub backends: Backends,
     /// The clock that capture, engine and output share.
@@ -98,7 +100,7 @@ pub async fn run<W: Write + Send + 'static>(
         interrupt: signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?,
         hangup: signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?,
     };
-    let Running { policy, capture, tunnels, backends, clock, seed } = running;
+    let Running { config: (config, path), policy, capture, backends, clock, seed } = running;
 
     let (events, event_queue) = sync_channel(EVENT_QUEUE);
     // Nothing is ever sent here: it closes when the printer thread ends.
@@ -118,18 +120,26 @@ pub async fn run<W: Write + Send + 'static>(
         fields: json!({
             "interfaces": capture.interfaces(),
             "peers": policy.peers.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>(),
+            "policy": policy.revision.as_ref().map(ToString::to_string),
         }),
     });
 
     let stop = Arc::new(AtomicBool::new(false));
-    let config = pipeline::detector_config(&policy);
-    let intake = Intake { config, seed, tunnels, recording: None };
+    let intake = Intake {
+        config: pipeline::detector_config(&policy),
+        seed,
+        tunnels: config.tunnels.clone(),
+        recording: None,
+    };
+    let protection = capture.control();
     let (summaries, summary_queue) = mpsc::channel(SUMMARY_QUEUE);
     let capturing = start_capture(capture, intake, clock, Arc::clone(&stop), summaries)
         .map_err(system("start the capture thread"))?;
 
     let engine = Engine::new(&policy, seed);
-    let mut control = Control { engine, backends, clock, events };
+    let reloader = Reloader::start(config, path, Arc::clone(&policy))
+        .map_err(system("start the thread that reads the policy"))?;
+    let mut control = Control { engine, backends, protection, reloader, clock, events };
     let ended = control.serve(summary_queue, &mut signals).await;
     let text = match control.stop(&mut signals).await {
         Stop::Confirmed => "stopped: everything is withdrawn",
@@ -165,8 +175,10 @@ fn started_text(policy: &Policy, capture: &LiveCapture) -> String {
         .map(|peer| format!("{} ({}, AS {})", peer.name, peer.address, peer.asn))
         .collect();
     let peers = if peers.is_empty() { "no peers".to_owned() } else { peers.join(", ") };
+    let commit = policy.revision.as_ref();
+    let commit = commit.map(|revision| format!("; policy commit {revision}")).unwrap_or_default();
     format!(
-        "watching {} for {} owned prefix{}; {peers}",
+        "watching {} for {} owned prefix{}; {peers}{commit}",
         capture.interfaces().join(", "),
         policy.space.owned.len(),
         if policy.space.owned.len() == 1 { "" } else { "es" },
@@ -218,6 +230,9 @@ enum Stop {
 struct Control {
     engine: Engine,
     backends: Backends,
+    /// Tells the capture what is protected.
+    protection: CaptureControl,
+    reloader: Reloader,
     clock: Clock,
     events: EventSender,
 }
@@ -236,9 +251,8 @@ impl Control {
                 biased;
                 _ = signals.terminate.recv() => return Ending::Signal,
                 _ = signals.interrupt.recv() => return Ending::Signal,
-                _ = signals.hangup.recv() => {
-                    tracing::warn!("SIGHUP ignored: restart tidegate to load another policy");
-                }
+                _ = signals.hangup.recv() => self.reloader.request(),
+                reloaded = self.reloader.answer() => self.take_reloaded(reloaded),
                 Some(event) = self.backends.event() => self.take(event),
                 summary = summaries.recv() => match summary {
                     Some(summary) => self.handle(EngineInput::Summary(&summary)),
@@ -247,7 +261,10 @@ impl Control {
                         return Ending::Capture;
                     }
                 },
-                _ = observation.tick() => self.backends.observe_all(),
+                _ = observation.tick() => {
+                    self.handle(EngineInput::Wall(Clock::unix_seconds()));
+                    self.backends.observe_all();
+                }
                 () = tokio::time::sleep(wait) => self.handle(EngineInput::Timeout),
             }
         }
@@ -284,6 +301,31 @@ impl Control {
         }
         self.backends.shutdown("tidegate is stopping").await;
         if confirmed { Stop::Confirmed } else { Stop::Unconfirmed }
+    }
+
+    fn take_reloaded(&mut self, reloaded: Reloaded) {
+        let (name, text, fields) = match reloaded {
+            Reloaded::Policy(policy) => {
+                // What is no longer owned goes first; the gate would have it withdrawn as well.
+                self.handle(EngineInput::Policy(Arc::clone(&policy)));
+                self.backends.set_policy(&policy);
+                self.protection.protect(pipeline::detector_config(&policy));
+                let commit = policy.revision.as_ref().map(ToString::to_string);
+                let shown =
+                    commit.as_deref().map(|it| format!(", commit {it}")).unwrap_or_default();
+                let text = format!("the policy was loaded anew{shown}");
+                ("policy-loaded", text, json!({ "policy": commit }))
+            }
+            Reloaded::Same => {
+                ("policy-unchanged", "the policy is the one in force".to_owned(), json!({}))
+            }
+            Reloaded::Refused(why) => {
+                let text = format!("the policy is refused, the one in force stays:\n{why}");
+                ("policy-refused", text, json!({ "why": why }))
+            }
+        };
+        let time = self.clock.now();
+        self.events.send(Line::Note { time, name, text, fields });
     }
 
     fn take(&mut self, event: BackendEvent) {

@@ -65,6 +65,15 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether any response, or a step of one, acts on this host.
+    #[must_use]
+    pub fn uses_kernel(&self) -> bool {
+        let mut actions = self.responses.iter().flat_map(|response| {
+            std::iter::once(response.action).chain(response.then.iter().map(|step| step.action))
+        });
+        actions.any(|action| matches!(action, ResponseAction::Local(_)))
+    }
+
     /// The first response that matches at a `minute` of the week; `None` if that is not known.
     #[must_use]
     pub fn response(
