@@ -28,6 +28,8 @@ pub struct Config {
     /// is not judged. Traffic to addresses and networks with attacks of their own does not count.
     /// Such an attack has the whole address space as its target: it can be told, not mitigated.
     pub interface: Option<Thresholds>,
+    /// Whether thresholds are learned; `None` judges by the policy's alone.
+    pub learning: Option<Learning>,
     /// Remote peers whose traffic is not judged but counted apart. A flood that is forged in their
     /// name is not seen: allow only what is filtered at the border.
     pub allowed: Vec<Prefix>,
@@ -55,5 +57,29 @@ impl Default for Judging {
             exit_hold: Duration::from_secs(10),
             max_targets: 65_536,
         }
+    }
+}
+
+/// How thresholds are learned. The policy's is always the upper bound.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Learning {
+    /// How many times what is usual is still normal, at least 1.
+    pub margin: f64,
+    /// Part of the policy's threshold below which no learned one falls, in `0.0..=1.0`.
+    pub floor: f64,
+    /// Most hosts of which a baseline is kept, about 400 octets each. Others are judged by the
+    /// baseline of their group.
+    pub max_hosts: usize,
+}
+
+impl Learning {
+    pub(crate) fn floor_ratio(&self) -> f64 {
+        if self.floor.is_nan() { 1.0 } else { self.floor.clamp(0.0, 1.0) }
+    }
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Self { margin: 5.0, floor: 0.1, max_hosts: 65_536 }
     }
 }

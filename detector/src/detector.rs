@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use foldhash::quality::FixedState;
 use tidegate_model::{
-    Attack, AttackEvent, AttackId, EndReason, Metric, Occlusion, Prefix, Timestamp,
+    Attack, AttackEvent, AttackId, EndReason, Metric, Occlusion, Prefix, Thresholds, Timestamp,
 };
 
+use crate::baseline::{Baselines, InForce, RestoreError, SavedBaselines};
 use crate::block::{Blocks, Scope, Turn};
 use crate::config::{Config, Group};
 use crate::judge::is_notable;
@@ -39,6 +40,9 @@ pub struct Detector {
     blocks: Blocks,
     interface: Blocks,
     memory: Memory,
+    baselines: Baselines,
+    /// For each group, thresholds below which nothing is looked at.
+    floors: Vec<Thresholds>,
     events: VecDeque<AttackEvent>,
     next_id: u64,
     now: Timestamp,
@@ -52,7 +56,10 @@ impl Detector {
     /// A detector that has seen nothing.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        let baselines = Baselines::new(config.learning);
         Self {
+            floors: floors(&config, &baselines),
+            baselines,
             space: Space::new(&config),
             blocks: Blocks::new(Scope::Network, &config),
             interface: Blocks::new(Scope::Interface, &config),
@@ -89,6 +96,7 @@ impl Detector {
                 self.watch(&Tick { traffic: Some(traffic), ..tick }, traffic);
             }
         }
+        self.learn(&tick, &summary.targets);
         if self.now >= self.sweep_at {
             self.sweep_at = self.now + SWEEP_INTERVAL;
             self.sweep();
@@ -162,13 +170,38 @@ impl Detector {
         }
     }
 
+    /// Learns from everything but attacks, and groups that have one.
+    fn learn(&mut self, tick: &Tick<'_>, targets: &[TargetTraffic]) {
+        if self.baselines.is_off() {
+            return;
+        }
+        let attacked: std::collections::BTreeSet<&str> =
+            self.attacks.values().chain(self.blocks.attacks.values()).map(group_name).collect();
+        let group_of = |address: IpAddr| {
+            let index = self.space.group_of(address)?;
+            let group = self.config.groups.get(usize::from(index))?;
+            (!attacked.contains(group.name.as_str())).then_some(index)
+        };
+        let seen = (tick.scale(), tick.loss, tick.blind);
+        self.baselines.add(tick.end, seen, targets, &self.config.groups, group_of);
+    }
+
     /// Judges a target on which there is no attack yet.
     fn watch(&mut self, tick: &Tick<'_>, traffic: &TargetTraffic) {
-        let Some(group) = group_of(&self.space, &self.config, traffic.address) else { return };
+        let Some(index) = self.space.group_of(traffic.address).map(usize::from) else { return };
+        let (Some(group), Some(floor)) = (self.config.groups.get(index), self.floors.get(index))
+        else {
+            return;
+        };
         let judging = &self.config.judging;
-        if !self.watched.contains_key(&traffic.address) {
-            let counts = scaled(&traffic.unasked, tick.scale());
-            if !is_notable(&counts, tick.span, &group.thresholds) {
+        let is_new = !self.watched.contains_key(&traffic.address);
+        let counts = scaled(&traffic.unasked, tick.scale());
+        if is_new && !is_notable(&counts, tick.span, floor) {
+            return;
+        }
+        let thresholds = self.baselines.thresholds(tick.end, traffic.address, group);
+        if is_new {
+            if !is_notable(&counts, tick.span, &thresholds) {
                 return;
             }
             if self.watched.len() + self.attacks.len() >= judging.max_targets {
@@ -181,12 +214,12 @@ impl Detector {
         let watch =
             self.watched.entry(traffic.address).or_insert_with(|| Watch::new(start, past()));
         // Time without traffic leaks first, so that the onset is not put before it.
-        watch.add(start, None, &group.thresholds, judging, 1.0);
-        watch.add(tick.end, Some(traffic), &group.thresholds, judging, tick.scale());
-        let Some(crossing) = watch.judge.crossing(&group.thresholds, judging.tolerance) else {
+        watch.add(start, None, &thresholds, judging, 1.0);
+        watch.add(tick.end, Some(traffic), &thresholds, judging, tick.scale());
+        let Some(crossing) = watch.judge.crossing(&thresholds, judging.tolerance) else {
             return;
         };
-        if watch.is_borne(&crossing, &group.thresholds, judging) {
+        if watch.is_borne(&crossing, &thresholds, judging) {
             self.borne += 1;
             return;
         }
@@ -198,6 +231,7 @@ impl Detector {
         let id = AttackId(self.next_id);
         self.next_id += 1;
         let target = Prefix::host(traffic.address);
+        let group = &Group { thresholds, ..group.clone() };
         let tracked = Tracked::start(id, target, group, judging, watch, &crossing, tick);
         self.events.push_back(AttackEvent::Started(tracked.attack.clone()));
         self.attacks.insert(traffic.address, tracked);
@@ -206,9 +240,11 @@ impl Detector {
     /// Forgets watched targets whose buckets are empty by now.
     fn sweep(&mut self) {
         let (now, space, config) = (self.now, &self.space, &self.config);
+        let baselines = &self.baselines;
         self.watched.retain(|&address, watch| {
             let Some(group) = group_of(space, config, address) else { return false };
-            watch.add(now, None, &group.thresholds, &config.judging, 1.0);
+            let thresholds = baselines.thresholds(now, address, group);
+            watch.add(now, None, &thresholds, &config.judging, 1.0);
             !watch.judge.is_calm()
         });
         self.memory.forget_old(now);
@@ -234,6 +270,8 @@ impl Detector {
         self.now = self.now.max(now);
         self.space = Space::new(&config);
         self.config = config;
+        self.baselines.handle_config(self.config.learning, &self.config.groups);
+        self.floors = floors(&self.config, &self.baselines);
         // What fills a bucket under one threshold says nothing under another.
         self.watched.clear();
         self.memory.clear();
@@ -255,6 +293,40 @@ impl Detector {
                 false
             }
         });
+    }
+
+    /// At `now` so much time had gone by since the Unix epoch: what is learned is kept by the hour
+    /// of the week. Until it is told the detector takes its own clock for that of the world. A step
+    /// of the world's clock moves what is learned to another hour and does nothing else.
+    pub fn handle_wall_clock(&mut self, now: Timestamp, since_epoch: Duration) {
+        self.baselines.handle_wall_clock(now, since_epoch);
+    }
+
+    /// What has been learned, to be written down.
+    #[must_use]
+    pub fn save_baselines(&self) -> SavedBaselines {
+        self.baselines.save()
+    }
+
+    /// Takes what was written down before. Groups of the present policy only are used.
+    ///
+    /// # Errors
+    /// [`RestoreError`] if it is of another version or damaged; nothing of it is taken then.
+    pub fn restore_baselines(&mut self, saved: &SavedBaselines) -> Result<(), RestoreError> {
+        self.baselines.restore(saved)
+    }
+
+    /// The thresholds that `address` is judged by, and why; empty if it is not protected.
+    #[must_use]
+    pub fn in_force(&self, address: IpAddr) -> Vec<InForce> {
+        let group = group_of(&self.space, &self.config, address);
+        group.map_or_else(Vec::new, |group| self.baselines.in_force(self.now, address, group))
+    }
+
+    /// Times that a host was not learned about because too many others were.
+    #[must_use]
+    pub const fn unlearned(&self) -> u64 {
+        self.baselines.refused()
     }
 
     /// Nothing more will come: every attack ends.
@@ -304,6 +376,14 @@ impl Detector {
     pub const fn overlooked(&self) -> u64 {
         self.overlooked
     }
+}
+
+fn group_name(tracked: &Tracked) -> &str {
+    &tracked.attack.group
+}
+
+fn floors(config: &Config, baselines: &Baselines) -> Vec<Thresholds> {
+    config.groups.iter().map(|group| baselines.floor(&group.thresholds)).collect()
 }
 
 /// The group that protects `address`.

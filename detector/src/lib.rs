@@ -13,13 +13,15 @@
 //! RFC 792, RFC 4443; words: RFC 8612, RFC 9132.
 //!
 //! Floods that are spread over a network so thinly that no single address crosses its threshold
-//! are judged by the /24 or /64, for groups that have thresholds for it.
+//! are judged by the /24 or /64, for groups that have thresholds for it, and by everything that is
+//! protected together. What is normal may be learned: see [`Learning`].
 //!
-//! Absent on purpose: what to do about an attack (`tidegate-policy`), floods spread over more than
-//! a /24 or /64 too thinly for it, application-layer floods inside established connections, reassembly, payload inspection beyond the first octets.
+//! Absent on purpose: what to do about an attack (`tidegate-policy`), application-layer floods
+//! inside established connections, reassembly, payload inspection beyond the first octets.
 
 use std::time::Duration;
 
+mod baseline;
 mod block;
 #[cfg(feature = "capture")]
 pub mod capture;
@@ -46,8 +48,9 @@ mod summary;
 mod tracker;
 mod window;
 
+pub use baseline::{InForce, Origin, RestoreError, SavedBaselines, SavedProfile};
 pub use class::TrafficClass;
-pub use config::{Config, Group, Judging};
+pub use config::{Config, Group, Judging, Learning};
 pub use detector::Detector;
 pub use form::Form;
 pub use meter::Meter;

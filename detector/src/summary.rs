@@ -130,6 +130,23 @@ impl MetricCounts {
         }
     }
 
+    /// The same as if it had come so many times.
+    #[must_use]
+    pub fn times(&self, number: u64) -> Self {
+        Self(self.0.map(|count| Count {
+            packets: count.packets.saturating_mul(number),
+            bytes: count.bytes.saturating_mul(number),
+        }))
+    }
+
+    /// Takes the larger of both counts of every metric.
+    pub(crate) fn raise_to(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            mine.packets = mine.packets.max(theirs.packets);
+            mine.bytes = mine.bytes.max(theirs.bytes);
+        }
+    }
+
     /// Sets the count of `metric`.
     pub(crate) fn set(&mut self, metric: Metric, count: Count) {
         if let Some(slot) = self.0.get_mut(metric as usize) {

@@ -5,6 +5,7 @@
     reason = "helpers of tests may stop at the first surprise, as the tests do"
 )]
 
+mod baseline;
 mod carpet;
 mod guards;
 mod lab;
