@@ -15,6 +15,7 @@ mod options;
 mod pair;
 mod quarantine;
 mod routes;
+mod simulation;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

@@ -177,6 +177,13 @@ impl World {
         }
     }
 
+    /// Lets so many things happen, as far as they can without time passing.
+    pub(crate) fn steps(&mut self, count: usize) {
+        for _ in 0..count {
+            self.step();
+        }
+    }
+
     /// Lets one thing happen, if anything can without time passing.
     fn step(&mut self) -> bool {
         let mut choices = Vec::new();
@@ -205,6 +212,7 @@ impl World {
 
     fn connect(&mut self, from: usize) {
         self.ends[from].dialling = false;
+        self.pipes.retain(|pipe| pipe.ends.iter().any(Option::is_some));
         let mut pipe =
             Pipe { to: Default::default(), ends: [None; 2], read: Default::default(), cut: false };
         for (end, direction) in [(from, Direction::Outgoing), (1 - from, Direction::Incoming)] {
