@@ -157,7 +157,7 @@ impl Backends {
             CommandKind::Announce { .. } => {
                 OutcomeKind::Rejected { why: format!("there is no backend `{}`", command.backend) }
             }
-            CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: vec![] },
+            CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: [].into() },
         };
         Err(Box::new(answer(&command, kind)))
     }

@@ -92,7 +92,7 @@ impl FakeBackend {
                 }
             }
         }
-        OutcomeKind::Applied { bytes: vec![] }
+        OutcomeKind::Applied { bytes: [].into() }
     }
 }
 

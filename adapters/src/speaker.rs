@@ -95,7 +95,7 @@ impl Backend for SpeakerBackend {
                 // It may come: peers that connect from a prefix are known while they are there.
                 CommandKind::Announce { .. } => OutcomeKind::Failed { why: unknown.to_string() },
                 // And until then it holds nothing.
-                CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: vec![] },
+                CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: [].into() },
             };
             Box::new(answer(&command, kind))
         })

@@ -45,7 +45,7 @@ fn withdraw(id: u64, backend: &BackendId) -> Command {
 }
 
 fn applied() -> OutcomeKind {
-    OutcomeKind::Applied { bytes: vec![] }
+    OutcomeKind::Applied { bytes: [].into() }
 }
 
 fn answer(command: &Command, kind: OutcomeKind) -> BackendEvent {

@@ -83,7 +83,7 @@ impl OfflineBackends {
 /// The kernel takes everything; what the policy does not name takes nothing.
 fn without_session(command: Command) -> Outcome {
     let kind = match &command.backend {
-        BackendId::Kernel => OutcomeKind::Applied { bytes: Vec::new() },
+        BackendId::Kernel => OutcomeKind::Applied { bytes: [].into() },
         BackendId::Peer(_) | BackendId::External(_) => {
             OutcomeKind::Rejected { why: format!("the policy names no {}", command.backend) }
         }

@@ -5,6 +5,7 @@
 //! about them, so tidegate never sends one.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::prefix::Prefix;
 
@@ -279,7 +280,8 @@ impl FlowSpecComponent {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowSpecRule {
     family: AddressFamily,
-    components: Vec<FlowSpecComponent>,
+    /// Shared, since a rule is the key of its route wherever that is kept.
+    components: Arc<[FlowSpecComponent]>,
 }
 
 /// A rule that cannot exist.
@@ -330,7 +332,7 @@ impl FlowSpecRule {
                 return Err(InvalidRule::WrongFamily(component.name(), family));
             }
         }
-        Ok(Self { family, components })
+        Ok(Self { family, components: components.into() })
     }
 
     /// IPv4 or IPv6.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::action::TrafficFilteringAction;
@@ -204,8 +205,9 @@ pub struct Outcome {
 pub enum OutcomeKind {
     /// Done: for a BGP peer, the UPDATE has been handed to the socket.
     Applied {
-        /// The bytes that were sent, empty if the backend has none to show.
-        bytes: Vec<u8>,
+        /// The bytes that were sent, empty if the backend has none to show. Shared by all that one
+        /// message carried.
+        bytes: Arc<[u8]>,
     },
     /// Kept, and carried out when the backend is reachable again.
     Pending {

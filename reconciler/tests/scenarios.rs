@@ -137,7 +137,7 @@ impl Story {
 }
 
 fn applied() -> OutcomeKind {
-    OutcomeKind::Applied { bytes: vec![] }
+    OutcomeKind::Applied { bytes: [].into() }
 }
 
 fn down() -> BackendState {

@@ -191,11 +191,11 @@ impl Fake {
         }
         if self.up {
             self.held.clone_from(&self.kept);
-            OutcomeKind::Applied { bytes: vec![] }
+            OutcomeKind::Applied { bytes: [].into() }
         } else {
             self.held.remove(command.nlri());
             if matches!(command.kind, CommandKind::Withdraw(_)) {
-                return OutcomeKind::Applied { bytes: vec![] };
+                return OutcomeKind::Applied { bytes: [].into() };
             }
             self.unanswered.push((command.id, command.nlri().clone()));
             OutcomeKind::Pending { why: "session is down".into() }
@@ -216,7 +216,7 @@ impl Fake {
         self.held.clone_from(&self.kept);
         self.say(now, Said::State(BackendState::Up));
         for (command, nlri) in std::mem::take(&mut self.unanswered) {
-            self.answer(now, command, nlri, OutcomeKind::Applied { bytes: vec![] });
+            self.answer(now, command, nlri, OutcomeKind::Applied { bytes: [].into() });
         }
     }
 }

@@ -170,7 +170,7 @@ impl<D: Driver> Worker<D> {
                 let mut answers = answers.into_iter();
                 for command in sent {
                     let kind = match answers.next() {
-                        Some(Ok(())) => OutcomeKind::Applied { bytes: Vec::new() },
+                        Some(Ok(())) => OutcomeKind::Applied { bytes: [].into() },
                         Some(Err(Refusal::Never(why))) => OutcomeKind::Rejected { why },
                         Some(Err(Refusal::Now(why))) => OutcomeKind::Failed { why },
                         None => OutcomeKind::Failed { why: "no answer".to_owned() },
@@ -193,7 +193,7 @@ impl<D: Driver> Worker<D> {
 
     /// The change that `command` asks for, or the answer if it is not to be carried out.
     fn prepare(&mut self, command: &Command) -> Result<Change, OutcomeKind> {
-        let done = || OutcomeKind::Applied { bytes: Vec::new() };
+        let done = || OutcomeKind::Applied { bytes: [].into() };
         let nlri = command.nlri();
         let spelled = self.driver.spelled(nlri);
         match &command.kind {

@@ -268,7 +268,7 @@ impl Table {
                     self.installed.insert(nlri, installed);
                 }
             }
-            finished.push(OutcomeKind::Applied { bytes: vec![] });
+            finished.push(OutcomeKind::Applied { bytes: [].into() });
         }
         Ok(finished)
     }

@@ -320,7 +320,7 @@ fn announcement(rule: &FlowSpecRule, action: Action) -> CommandKind {
 }
 
 fn applied() -> OutcomeKind {
-    OutcomeKind::Applied { bytes: vec![] }
+    OutcomeKind::Applied { bytes: [].into() }
 }
 
 fn flow(family: AddressFamily, mut parts: Vec<Part>) -> FlowSpecRule {

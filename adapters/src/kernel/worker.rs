@@ -206,7 +206,7 @@ impl Worker {
 fn without_table(commands: &[Command], why: &str) -> Vec<OutcomeKind> {
     let outcome = |command: &Command| match &command.kind {
         CommandKind::Announce { .. } => OutcomeKind::Failed { why: why.to_owned() },
-        CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: vec![] },
+        CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: [].into() },
     };
     commands.iter().map(outcome).collect()
 }

@@ -5,12 +5,33 @@ use std::net::{IpAddr, Ipv4Addr};
 use rustbgpd_wire as wire;
 use tidegate_model::{Nlri, Route, TrafficFilteringAction};
 
-use super::{EncodeError, LOCAL_PREFERENCE};
+use super::{EMPTY_UPDATE, EncodeError, LOCAL_PREFERENCE};
 use crate::family::Family;
 use crate::parameters::SessionParameters;
 
-/// Everything but MP_REACH_NLRI, in the order of their type codes.
-pub(super) fn of_route(
+/// The octets of everything but MP_REACH_NLRI.
+pub(super) fn octets(
+    parameters: &SessionParameters,
+    route: &Route,
+) -> Result<Vec<u8>, EncodeError> {
+    let codec = |error: wire::EncodeError| EncodeError::Codec(error.to_string());
+    let attributes = of_route(parameters, route)?;
+    let update = wire::UpdateMessage::try_build(
+        &[],
+        &[],
+        &attributes,
+        parameters.four_octet_as,
+        false,
+        wire::Ipv4UnicastMode::Body,
+    )
+    .map_err(codec)?;
+    let mut message = Vec::new();
+    update.encode_with_limit(&mut message, wire::MAX_MESSAGE_LEN).map_err(codec)?;
+    Ok(message.split_off(EMPTY_UPDATE.min(message.len())))
+}
+
+/// The same, in the order of their type codes.
+fn of_route(
     parameters: &SessionParameters,
     route: &Route,
 ) -> Result<Vec<wire::PathAttribute>, EncodeError> {

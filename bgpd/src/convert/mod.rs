@@ -1,6 +1,8 @@
 //! Between model values and whole BGP messages.
 //!
-//! The codec crate is used here and nowhere else. It encodes what it is given, so this module first
+//! The codec crate is used here and nowhere else. It encodes attributes and rules; messages are put
+//! together from these octets here, so that ten thousand routes are encoded once each. The codec
+//! encodes what it is given, so this module first
 //! refuses what a receiver may answer with a reset: values beyond their field, reserved bits, rules
 //! over [`MAX_FLOWSPEC_LENGTH`] octets, next hops of the wrong family. Host bits, unsorted or
 //! repeated components, IPv6 offsets and an AND bit on a first operator cannot be written in the
@@ -23,7 +25,6 @@ use rustbgpd_wire as wire;
 use tidegate_model::{AddressFamily, InvalidAction, Nlri, Route, TrafficFilteringAction};
 
 pub use self::decode::{DecodeError, DecodedUpdate, Origin, decode_flowspec, decode_update};
-use self::nlri::WireNlri;
 use crate::MAX_MESSAGE_LENGTH;
 use crate::family::Family;
 use crate::parameters::SessionParameters;
@@ -36,6 +37,13 @@ pub const MAX_FLOWSPEC_LENGTH: usize = 239;
 
 /// LOCAL_PREF of every route on an iBGP session.
 pub const LOCAL_PREFERENCE: u32 = 100;
+
+/// Octets of an UPDATE without any field.
+const EMPTY_UPDATE: usize = 23;
+/// Octets of an attribute of more than 255 octets in front of them.
+const ATTRIBUTE_HEADER: usize = 4;
+const MP_REACH_NLRI: u8 = 14;
+const MP_UNREACH_NLRI: u8 = 15;
 
 /// A message and how many of the routes it carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,19 +156,25 @@ pub fn encode_announce(
         }
     }
     let next_hop = checked_next_hop(first)?;
-    let attributes = attributes::of_route(parameters, first)?;
-    pack(routes.iter().map(|route| &route.nlri), |nlris| {
-        let mut all = Vec::with_capacity(attributes.len() + 1);
-        let classic = match next_hop {
-            Some(IpAddr::V4(_)) => nlri::classic_entries(nlris),
-            _ => {
-                all.push(nlri::mp_reach(family, next_hop, nlris));
-                Vec::new()
-            }
-        };
-        all.extend(attributes.iter().cloned());
-        write(&classic, &[], &all, parameters.four_octet_as)
-    })
+    let attributes = attributes::octets(parameters, first)?;
+    let nlris = routes.iter().map(|route| &route.nlri);
+    if family == Family::Ipv4Unicast {
+        let (reached, taken) = fill(nlris, attributes.len())?;
+        return Ok(Packed { message: update(&[], &attributes, &reached), taken });
+    }
+    let address = match next_hop {
+        Some(IpAddr::V6(address)) => address.octets().to_vec(),
+        _ => Vec::new(),
+    };
+    // The length of the next hop in front of it, and a reserved octet behind (RFC 4760 §3). The next
+    // hop of a FlowSpec family has length 0 (RFC 8955 §4).
+    let mut head = family_octets(family).to_vec();
+    head.push(u8::try_from(address.len()).unwrap_or_default());
+    head.extend(address);
+    head.push(0);
+    let (reached, taken) = fill(nlris, attributes.len() + ATTRIBUTE_HEADER + head.len())?;
+    let reach = optional_attribute(MP_REACH_NLRI, &head, &reached);
+    Ok(Packed { message: update(&[], &[reach, attributes].concat(), &[]), taken })
 }
 
 /// Withdraws as many of `nlris` as fit one message, in their order. All must be of one family.
@@ -176,13 +190,15 @@ pub fn encode_withdraw(nlris: &[&Nlri]) -> Result<Packed, EncodeError> {
             other: Box::new((*other).clone()),
         });
     }
-    pack(nlris.iter().copied(), |nlris| {
-        if family == Family::Ipv4Unicast {
-            write(&[], &nlri::classic_entries(nlris), &[], true)
-        } else {
-            write(&[], &[], &[nlri::mp_unreach(family, nlris)], true)
-        }
-    })
+    let nlris = nlris.iter().copied();
+    if family == Family::Ipv4Unicast {
+        let (gone, taken) = fill(nlris, 0)?;
+        return Ok(Packed { message: update(&gone, &[], &[]), taken });
+    }
+    let head = family_octets(family);
+    let (gone, taken) = fill(nlris, ATTRIBUTE_HEADER + head.len())?;
+    let unreach = optional_attribute(MP_UNREACH_NLRI, &head, &gone);
+    Ok(Packed { message: update(&[], &unreach, &[]), taken })
 }
 
 /// The End-of-RIB marker of `family`: an empty UPDATE for IPv4 unicast, an empty MP_UNREACH_NLRI
@@ -205,7 +221,9 @@ pub fn encode_end_of_rib(family: Family) -> Vec<u8> {
 /// # Errors
 /// [`EncodeError`] if it cannot be put on the wire.
 pub fn encode_nlri(nlri: &Nlri) -> Result<Vec<u8>, EncodeError> {
-    WireNlri::new(nlri)?.octets()
+    let mut octets = Vec::new();
+    nlri::write(nlri, &mut octets)?;
+    Ok(octets)
 }
 
 /// Whether two routes may share an UPDATE, apart from their family.
@@ -230,45 +248,70 @@ fn checked_next_hop(route: &Route) -> Result<Option<IpAddr>, EncodeError> {
     }
 }
 
-/// Fills one message from the front of `nlris`. `build` makes the message that carries just these.
-fn pack<'a>(
-    mut nlris: impl Iterator<Item = &'a Nlri>,
-    build: impl Fn(&[WireNlri]) -> Result<Vec<u8>, EncodeError>,
-) -> Result<Packed, EncodeError> {
-    let mut chosen = vec![WireNlri::new(nlris.next().ok_or(EncodeError::Nothing)?)?];
-    let alone = build(&chosen)?;
-    // An attribute of more than 255 octets has a length field one octet longer.
-    let mut room = MAX_MESSAGE_LENGTH.saturating_sub(alone.len() + 1);
+/// The octets of as many of `nlris` as fit one message beside `taken_up` octets of it, and how many
+/// they are.
+fn fill<'a>(
+    nlris: impl Iterator<Item = &'a Nlri>,
+    taken_up: usize,
+) -> Result<(Vec<u8>, usize), EncodeError> {
+    let room = MAX_MESSAGE_LENGTH.saturating_sub(EMPTY_UPDATE + taken_up);
+    let mut octets = Vec::with_capacity(room);
+    let mut taken = 0;
     for nlri in nlris {
-        let candidate = WireNlri::new(nlri)?;
-        let Some(left) = room.checked_sub(candidate.length()) else { break };
-        room = left;
-        chosen.push(candidate);
+        let length = octets.len();
+        nlri::write(nlri, &mut octets)?;
+        if octets.len() > room {
+            octets.truncate(length);
+            break;
+        }
+        taken += 1;
     }
-    let message = if chosen.len() == 1 { alone } else { build(&chosen)? };
-    Ok(Packed { message, taken: chosen.len() })
+    match taken {
+        0 => Err(EncodeError::Codec("the attributes leave no room for a route".to_owned())),
+        _ => Ok((octets, taken)),
+    }
 }
 
-fn write(
-    announced: &[wire::Ipv4NlriEntry],
-    withdrawn: &[wire::Ipv4NlriEntry],
-    attributes: &[wire::PathAttribute],
-    four_octet_as: bool,
-) -> Result<Vec<u8>, EncodeError> {
-    let codec = |error: wire::EncodeError| EncodeError::Codec(error.to_string());
-    let update = wire::UpdateMessage::try_build(
-        announced,
-        withdrawn,
-        attributes,
-        four_octet_as,
-        false,
-        wire::Ipv4UnicastMode::Body,
-    )
-    .map_err(codec)?;
-    let mut message = Vec::with_capacity(MAX_MESSAGE_LENGTH);
-    update.encode_with_limit(&mut message, wire::MAX_MESSAGE_LEN).map_err(codec)?;
-    message.shrink_to_fit();
-    Ok(message)
+/// AFI and SAFI.
+fn family_octets(family: Family) -> [u8; 3] {
+    let [high, low] = family.afi().to_be_bytes();
+    [high, low, family.safi()]
+}
+
+/// An optional non-transitive attribute of `head` and `tail`, with the length field that it needs.
+fn optional_attribute(code: u8, head: &[u8], tail: &[u8]) -> Vec<u8> {
+    let length = head.len() + tail.len();
+    let mut attribute = Vec::with_capacity(ATTRIBUTE_HEADER + length);
+    match u8::try_from(length) {
+        Ok(short) => attribute.extend([0x80, code, short]),
+        Err(_) => {
+            attribute.extend([0x90, code]);
+            attribute.extend(length_octets(length));
+        }
+    }
+    attribute.extend(head);
+    attribute.extend(tail);
+    attribute
+}
+
+/// An UPDATE with these three fields (RFC 4271 §4.3).
+fn update(withdrawn: &[u8], attributes: &[u8], reached: &[u8]) -> Vec<u8> {
+    let length = EMPTY_UPDATE + withdrawn.len() + attributes.len() + reached.len();
+    let mut message = Vec::with_capacity(length);
+    message.extend([0xff; 16]);
+    message.extend(length_octets(length));
+    message.push(2);
+    message.extend(length_octets(withdrawn.len()));
+    message.extend(withdrawn);
+    message.extend(length_octets(attributes.len()));
+    message.extend(attributes);
+    message.extend(reached);
+    message
+}
+
+/// Nothing longer than a message comes here.
+fn length_octets(length: usize) -> [u8; 2] {
+    u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes()
 }
 
 /// Takes one whole UPDATE apart.

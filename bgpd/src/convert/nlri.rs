@@ -1,6 +1,6 @@
 //! NLRI: unicast prefixes and FlowSpec rules, in both directions.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use rustbgpd_wire as wire;
 use tidegate_model::{
@@ -9,7 +9,6 @@ use tidegate_model::{
 };
 
 use super::{EncodeError, MAX_FLOWSPEC_LENGTH};
-use crate::family::Family;
 
 /// Data offset and the four bits behind it are not flags (RFC 8955 §4.2.2.9).
 const TCP_FLAG_BITS: u16 = 0x0fff;
@@ -18,129 +17,36 @@ const FRAGMENT_BITS_IPV4: u16 = 0x000f;
 /// IPv6 has no DF (RFC 8956 §3.6).
 const FRAGMENT_BITS_IPV6: u16 = 0x000e;
 
-/// An NLRI that has been found fit for the wire.
-pub(super) enum WireNlri {
-    V4(wire::Ipv4Prefix),
-    V6(wire::Ipv6Prefix),
-    FlowSpec(wire::FlowSpecRule, wire::Afi),
-}
-
-impl WireNlri {
-    pub(super) fn new(nlri: &Nlri) -> Result<Self, EncodeError> {
-        match nlri {
-            Nlri::Unicast(prefix) => Ok(match prefix.address() {
-                IpAddr::V4(address) => Self::V4(wire::Ipv4Prefix::new(address, prefix.length())),
-                IpAddr::V6(address) => Self::V6(wire::Ipv6Prefix::new(address, prefix.length())),
-            }),
-            Nlri::FlowSpec(rule) => {
-                let afi = afi(rule.family());
-                let encoded = rule_to_wire(nlri, rule)?;
-                let octets = encoded.encoded_len(afi);
-                if octets > MAX_FLOWSPEC_LENGTH {
-                    return Err(EncodeError::TooLong { nlri: Box::new(nlri.clone()), octets });
-                }
-                Ok(Self::FlowSpec(encoded, afi))
+/// Appends the octets of `nlri` as they stand in an UPDATE.
+pub(super) fn write(nlri: &Nlri, octets: &mut Vec<u8>) -> Result<(), EncodeError> {
+    match nlri {
+        Nlri::Unicast(prefix) => {
+            let length = prefix.length();
+            let significant = usize::from(length).div_ceil(8);
+            octets.push(length);
+            match prefix.address() {
+                IpAddr::V4(address) => octets.extend(address.octets().iter().take(significant)),
+                IpAddr::V6(address) => octets.extend(address.octets().iter().take(significant)),
             }
+            Ok(())
+        }
+        Nlri::FlowSpec(rule) => {
+            let afi = afi(rule.family());
+            let encoded = rule_to_wire(nlri, rule)?;
+            let length = encoded.encoded_len(afi);
+            if length > MAX_FLOWSPEC_LENGTH {
+                return Err(EncodeError::TooLong { nlri: Box::new(nlri.clone()), octets: length });
+            }
+            wire::flowspec::try_encode_flowspec_nlri(std::slice::from_ref(&encoded), octets, afi)
+                .map_err(|error| EncodeError::Codec(error.to_string()))
         }
     }
-
-    /// Octets in the message, length octet included.
-    pub(super) fn length(&self) -> usize {
-        match self {
-            Self::V4(prefix) => 1 + usize::from(prefix.len).div_ceil(8),
-            Self::V6(prefix) => 1 + usize::from(prefix.len).div_ceil(8),
-            Self::FlowSpec(rule, afi) => 1 + rule.encoded_len(*afi),
-        }
-    }
-
-    pub(super) fn octets(&self) -> Result<Vec<u8>, EncodeError> {
-        let mut octets = Vec::with_capacity(self.length());
-        match self {
-            Self::V4(prefix) => wire::nlri::encode_nlri(&[*prefix], &mut octets),
-            Self::V6(prefix) => wire::nlri::encode_ipv6_nlri(&[*prefix], &mut octets),
-            Self::FlowSpec(rule, afi) => wire::flowspec::try_encode_flowspec_nlri(
-                std::slice::from_ref(rule),
-                &mut octets,
-                *afi,
-            )
-            .map_err(|error| EncodeError::Codec(error.to_string()))?,
-        }
-        Ok(octets)
-    }
-}
-
-/// The entries of the classic NLRI and Withdrawn Routes fields.
-pub(super) fn classic_entries(nlris: &[WireNlri]) -> Vec<wire::Ipv4NlriEntry> {
-    let prefixes = nlris.iter().filter_map(|nlri| match nlri {
-        WireNlri::V4(prefix) => Some(*prefix),
-        _ => None,
-    });
-    prefixes.map(|prefix| wire::Ipv4NlriEntry { path_id: 0, prefix }).collect()
-}
-
-fn mp_entries(nlris: &[WireNlri]) -> Vec<wire::NlriEntry> {
-    let prefixes = nlris.iter().filter_map(|nlri| match nlri {
-        WireNlri::V6(prefix) => Some(wire::Prefix::V6(*prefix)),
-        _ => None,
-    });
-    prefixes.map(|prefix| wire::NlriEntry { path_id: 0, prefix }).collect()
-}
-
-fn mp_rules(nlris: &[WireNlri]) -> Vec<wire::FlowSpecRule> {
-    let rules = nlris.iter().filter_map(|nlri| match nlri {
-        WireNlri::FlowSpec(rule, _) => Some(rule.clone()),
-        _ => None,
-    });
-    rules.collect()
-}
-
-/// MP_REACH_NLRI; the next hop of a FlowSpec family has length 0 (RFC 8955 §4).
-pub(super) fn mp_reach(
-    family: Family,
-    next_hop: Option<IpAddr>,
-    nlris: &[WireNlri],
-) -> wire::PathAttribute {
-    wire::PathAttribute::MpReachNlri(Box::new(wire::MpReachNlri {
-        afi: afi(family.addresses()),
-        safi: safi(family),
-        next_hop: next_hop.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        link_local_next_hop: None,
-        announced: mp_entries(nlris),
-        flowspec_announced: mp_rules(nlris),
-        evpn_announced: Vec::new(),
-        bgpls_announced: Vec::new(),
-        vpn_announced: Vec::new(),
-        labeled_announced: Vec::new(),
-        rtc_announced: Vec::new(),
-    }))
-}
-
-/// MP_UNREACH_NLRI.
-pub(super) fn mp_unreach(family: Family, nlris: &[WireNlri]) -> wire::PathAttribute {
-    wire::PathAttribute::MpUnreachNlri(Box::new(wire::MpUnreachNlri {
-        afi: afi(family.addresses()),
-        safi: safi(family),
-        withdrawn: mp_entries(nlris),
-        flowspec_withdrawn: mp_rules(nlris),
-        evpn_withdrawn: Vec::new(),
-        bgpls_withdrawn: Vec::new(),
-        vpn_withdrawn: Vec::new(),
-        labeled_withdrawn: Vec::new(),
-        rtc_withdrawn: Vec::new(),
-    }))
 }
 
 pub(super) fn afi(family: AddressFamily) -> wire::Afi {
     match family {
         AddressFamily::Ipv4 => wire::Afi::Ipv4,
         AddressFamily::Ipv6 => wire::Afi::Ipv6,
-    }
-}
-
-fn safi(family: Family) -> wire::Safi {
-    match family {
-        Family::Ipv4Unicast | Family::Ipv6Unicast => wire::Safi::Unicast,
-        Family::Ipv4FlowSpec | Family::Ipv6FlowSpec => wire::Safi::FlowSpec,
     }
 }
 

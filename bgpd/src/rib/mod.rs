@@ -20,7 +20,9 @@
 
 mod progress;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use tidegate_model::{CommandId, Nlri, OutcomeKind, Route};
 
@@ -61,7 +63,7 @@ pub enum SentKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// The whole BGP message.
-    pub message: Vec<u8>,
+    pub message: Arc<[u8]>,
     /// What it does.
     pub kind: SentKind,
     /// The NLRI in it, in wire order.
@@ -79,15 +81,15 @@ impl Sent {
         self.commands.iter().map(|(command, nlri)| Answer {
             command: *command,
             nlri: nlri.clone(),
-            kind: OutcomeKind::Applied { bytes: self.message.clone() },
+            kind: OutcomeKind::Applied { bytes: Arc::clone(&self.message) },
         })
     }
 }
 
 /// A wanted route.
 #[derive(Clone, Debug)]
-struct Entry {
-    route: Route,
+struct Wanted {
+    route: Arc<Route>,
     /// The last command about it.
     command: CommandId,
     /// Whether that command has had any answer.
@@ -101,9 +103,10 @@ struct Entry {
 pub struct AdjRibOut {
     max_routes: usize,
     established: bool,
-    routes: BTreeMap<Nlri, Entry>,
-    /// Wanted, and not at the peer as wanted. Keys of `routes`.
-    announces: BTreeSet<Nlri>,
+    routes: BTreeMap<Nlri, Wanted>,
+    /// Wanted, and not at the peer as wanted. Among `routes`, and with their attributes here too,
+    /// so that a message is filled by walking along.
+    announces: BTreeMap<Nlri, Arc<Route>>,
     /// At the peer and not wanted, with the command to answer. Never keys of `routes`. Bounded by
     /// `max_routes`, since only what was sent gets here and withdrawals are sent first.
     withdraws: BTreeMap<Nlri, Option<CommandId>>,
@@ -121,7 +124,7 @@ impl AdjRibOut {
             max_routes: usize::try_from(max_routes).unwrap_or(usize::MAX),
             established: false,
             routes: BTreeMap::new(),
-            announces: BTreeSet::new(),
+            announces: BTreeMap::new(),
             withdraws: BTreeMap::new(),
             end_of_rib: BTreeSet::new(),
             answers: VecDeque::new(),
@@ -134,24 +137,34 @@ impl AdjRibOut {
     /// A new NLRI over the limit of the table is answered with `Failed` and not kept.
     pub fn announce(&mut self, command: CommandId, route: Route) {
         let nlri = route.nlri.clone();
-        let old = self.routes.get(&nlri);
-        if old.is_none() && self.routes.len() >= self.max_routes {
-            let why = format!("the peer takes at most {} routes", self.max_routes);
-            self.answer(command, nlri, OutcomeKind::Failed { why });
-            return;
+        let route = Arc::new(route);
+        let full = self.routes.len() >= self.max_routes;
+        match self.routes.entry(nlri.clone()) {
+            Entry::Vacant(vacant) if full => {
+                drop(vacant);
+                let why = format!("the peer takes at most {} routes", self.max_routes);
+                self.answer(command, nlri, OutcomeKind::Failed { why });
+                return;
+            }
+            Entry::Vacant(vacant) => {
+                let sent = self.withdraws.remove(&nlri).is_some();
+                let route = Arc::clone(&route);
+                vacant.insert(Wanted { route, command, answered: !self.established, sent });
+            }
+            Entry::Occupied(occupied) => {
+                let wanted = occupied.into_mut();
+                let unchanged = wanted.sent && wanted.route == route;
+                wanted.command = command;
+                wanted.answered = !self.established;
+                wanted.route = Arc::clone(&route);
+                if unchanged && !self.announces.contains_key(&nlri) {
+                    wanted.answered = true;
+                    self.answer(command, nlri, nothing_to_do());
+                    return;
+                }
+            }
         }
-        let at_peer = old.is_some_and(|entry| entry.sent) || self.withdraws.contains_key(&nlri);
-        let unchanged = old.is_some_and(|entry| entry.sent && entry.route == route)
-            && !self.announces.contains(&nlri);
-        self.withdraws.remove(&nlri);
-        let answered = unchanged || !self.established;
-        let entry = Entry { route, command, answered, sent: at_peer };
-        self.routes.insert(nlri.clone(), entry);
-        if unchanged {
-            self.answer(command, nlri, OutcomeKind::Applied { bytes: Vec::new() });
-            return;
-        }
-        self.announces.insert(nlri.clone());
+        self.announces.insert(nlri.clone(), route);
         if !self.established {
             self.answer(command, nlri, session_down());
         }
@@ -167,7 +180,7 @@ impl AdjRibOut {
         if at_peer {
             self.withdraws.insert(nlri.clone(), Some(command));
         } else {
-            self.answer(command, nlri.clone(), OutcomeKind::Applied { bytes: Vec::new() });
+            self.answer(command, nlri.clone(), nothing_to_do());
         }
     }
 
@@ -212,14 +225,15 @@ impl AdjRibOut {
     /// The session is up: every route is due, then End-of-RIB.
     pub fn resend_all(&mut self) {
         self.established = true;
-        self.announces = self.routes.keys().cloned().collect();
+        self.announces = every(&self.routes);
         self.end_of_rib = Family::ALL.into();
     }
 
     /// The peer asks for `family` again (RFC 2918).
     pub fn resend_family(&mut self, family: Family) {
-        let routes = self.routes.keys().filter(|nlri| Family::of(nlri) == family).cloned();
-        self.announces.extend(routes);
+        let routes = self.routes.iter().filter(|(nlri, _)| Family::of(nlri) == family);
+        self.announces
+            .extend(routes.map(|(nlri, wanted)| (nlri.clone(), Arc::clone(&wanted.route))));
     }
 
     /// The session is down: the peer holds nothing of ours any more. The wanted routes stay;
@@ -229,7 +243,7 @@ impl AdjRibOut {
         self.end_of_rib.clear();
         for (nlri, command) in std::mem::take(&mut self.withdraws) {
             if let Some(command) = command {
-                self.answer(command, nlri, OutcomeKind::Applied { bytes: Vec::new() });
+                self.answer(command, nlri, nothing_to_do());
             }
         }
         for (nlri, entry) in &mut self.routes {
@@ -240,12 +254,12 @@ impl AdjRibOut {
                 self.answers.push_back(Answer { command, nlri, kind: session_down() });
             }
         }
-        self.announces = self.routes.keys().cloned().collect();
+        self.announces = every(&self.routes);
     }
 
     /// The wanted routes, in order of their NLRI.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
-        self.routes.values().map(|entry| &entry.route)
+        self.routes.values().map(|wanted| &*wanted.route)
     }
 
     /// How many routes the peer holds of ours, as far as messages were handed out.
@@ -287,36 +301,38 @@ impl AdjRibOut {
         };
         let mut commands = Vec::new();
         for nlri in &nlris {
-            if let Some(Some(command)) = self.withdraws.remove(nlri) {
+            // They were taken from the front.
+            let due = self.withdraws.pop_first();
+            debug_assert_eq!(due.as_ref().map(|(due, _)| due), Some(nlri));
+            if let Some((_, Some(command))) = due {
                 commands.push((command, nlri.clone()));
             }
         }
-        Some(Sent { message, kind: SentKind::Withdraw, nlris, commands })
+        Some(Sent { message: message.into(), kind: SentKind::Withdraw, nlris, commands })
     }
 
     /// A message with the first announcement that is due and others that share its attributes.
     /// `None` if routes were rejected instead.
     fn next_announcement(&mut self, parameters: &SessionParameters, gate: &Gate) -> Option<Sent> {
-        let nlri = self.announces.first()?.clone();
-        let family = Family::of(&nlri);
-        let first = match self.routes.get(&nlri) {
-            Some(entry) if parameters.families.contains(&family) => &entry.route,
-            _ => {
-                self.reject(&nlri, format!("peer did not negotiate {family}"));
-                return None;
-            }
-        };
+        let (nlri, first) = self.announces.first_key_value()?;
+        let family = Family::of(nlri);
+        if !parameters.families.contains(&family) {
+            let nlri = nlri.clone();
+            self.reject(&nlri, format!("peer did not negotiate {family}"));
+            return None;
+        }
         let due: Vec<&Route> = self
             .announces
-            .iter()
+            .values()
+            .map(Arc::as_ref)
             .take(PACK_CANDIDATES)
-            .take_while(|nlri| Family::of(nlri) == family)
-            .filter_map(|nlri| self.routes.get(nlri).map(|entry| &entry.route))
+            .take_while(|route| Family::of(&route.nlri) == family)
             .filter(|route| convert::same_attributes(first, route))
             .collect();
         match announcement(parameters, &due, gate) {
             Ok((message, nlris)) => return Some(self.announced(message, nlris)),
             Err(why) if due.len() == 1 => {
+                let nlri = nlri.clone();
                 self.reject(&nlri, why.to_string());
                 return None;
             }
@@ -343,14 +359,18 @@ impl AdjRibOut {
     fn announced(&mut self, message: Vec<u8>, nlris: Vec<Nlri>) -> Sent {
         let mut commands = Vec::with_capacity(nlris.len());
         for nlri in &nlris {
-            self.announces.remove(nlri);
+            // In a burst it is the first one each time, which need not be searched.
+            match self.announces.first_entry() {
+                Some(first) if first.key() == nlri => drop(first.remove()),
+                _ => drop(self.announces.remove(nlri)),
+            }
             if let Some(entry) = self.routes.get_mut(nlri) {
                 entry.sent = true;
                 entry.answered = true;
                 commands.push((entry.command, nlri.clone()));
             }
         }
-        Sent { message, kind: SentKind::Announce, nlris, commands }
+        Sent { message: message.into(), kind: SentKind::Announce, nlris, commands }
     }
 
     /// Drops a route that may not or cannot be sent, and takes an older form of it back.
@@ -368,7 +388,7 @@ impl AdjRibOut {
         while let Some(family) = self.end_of_rib.pop_first() {
             if parameters.families.contains(&family) {
                 return Some(Sent {
-                    message: convert::encode_end_of_rib(family),
+                    message: convert::encode_end_of_rib(family).into(),
                     kind: SentKind::EndOfRib(family),
                     nlris: Vec::new(),
                     commands: Vec::new(),
@@ -377,6 +397,15 @@ impl AdjRibOut {
         }
         None
     }
+}
+
+fn every(routes: &BTreeMap<Nlri, Wanted>) -> BTreeMap<Nlri, Arc<Route>> {
+    routes.iter().map(|(nlri, wanted)| (nlri.clone(), Arc::clone(&wanted.route))).collect()
+}
+
+/// The peer holds what is wanted, or does not hold what is not.
+fn nothing_to_do() -> OutcomeKind {
+    OutcomeKind::Applied { bytes: [].into() }
 }
 
 fn session_down() -> OutcomeKind {

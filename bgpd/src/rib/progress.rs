@@ -19,12 +19,12 @@ impl AdjRibOut {
     /// The wanted routes, in order of their NLRI, each with how far it is.
     pub fn progress(&self) -> impl Iterator<Item = (&Route, Progress)> {
         self.routes.iter().map(|(nlri, entry)| {
-            let progress = match (self.announces.contains(nlri), entry.sent) {
+            let progress = match (self.announces.contains_key(nlri), entry.sent) {
                 (true, false) => Progress::Due,
                 (true, true) => Progress::DueAgain,
                 (false, _) => Progress::HandedOut,
             };
-            (&entry.route, progress)
+            (&*entry.route, progress)
         })
     }
 

@@ -182,7 +182,7 @@ fn commands_about_one_nlri_cost_one_message() {
 fn unknown_withdrawals_are_done_at_once() {
     let mut rib = established();
     rib.withdraw(CommandId(1), &unicast("203.0.113.7"));
-    assert_eq!(rib.poll_answer().unwrap().kind, OutcomeKind::Applied { bytes: Vec::new() });
+    assert_eq!(rib.poll_answer().unwrap().kind, OutcomeKind::Applied { bytes: [].into() });
     assert_eq!(drain(&mut rib), []);
 }
 

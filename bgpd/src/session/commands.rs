@@ -95,7 +95,7 @@ impl Session {
     /// is answered with the message.
     fn join_in_flight(&mut self, command: CommandId, nlri: &Nlri) {
         while let Some(answer) = self.rib.poll_answer() {
-            let nothing_to_do = OutcomeKind::Applied { bytes: Vec::new() };
+            let nothing_to_do = OutcomeKind::Applied { bytes: [].into() };
             let early = answer.command == command && answer.kind == nothing_to_do;
             let direction = self.up.as_ref().map(|up| up.direction);
             let slot = direction.and_then(|direction| self.slot_mut(direction).as_mut());

@@ -86,7 +86,7 @@ impl Session {
                     Next::Update(sent) => {
                         counters.sent.update = counters.sent.update.wrapping_add(1);
                         slot.in_flight_octets += sent.message.len();
-                        let message = sent.message.clone();
+                        let message = sent.message.to_vec();
                         slot.in_flight.push(sent);
                         message
                     }

@@ -136,7 +136,7 @@ impl Bench {
         });
         match event {
             SpeakerEvent::Outcome(outcome) => match outcome.kind {
-                OutcomeKind::Applied { bytes } => bytes,
+                OutcomeKind::Applied { bytes } => bytes.to_vec(),
                 kind => panic!("{kind:?}"),
             },
             event => panic!("{event:?}"),

@@ -75,7 +75,7 @@ fn the_peer_holds_what_was_announced_and_nothing_else() {
         let [OutcomeKind::Applied { bytes }] = kinds(&world, command)[..] else {
             panic!("{:?}", kinds(&world, command));
         };
-        assert!(world.ends[0].sent.iter().any(|(_, message)| message == bytes));
+        assert!(world.ends[0].sent.iter().any(|(_, message)| message[..] == bytes[..]));
         let update = decode_update(bytes).unwrap();
         assert!(update.announced.contains(&routes()[command as usize].nlri));
     }

@@ -176,15 +176,15 @@ impl Kernel {
         match &command.kind {
             CommandKind::Announce { .. } if !self.up => failed("there is no table"),
             // Without a table there are no rules.
-            CommandKind::Withdraw(_) if !self.up => OutcomeKind::Applied { bytes: vec![] },
+            CommandKind::Withdraw(_) if !self.up => OutcomeKind::Applied { bytes: [].into() },
             _ if self.refuses => failed("out of memory"),
             CommandKind::Announce { route, .. } => {
                 self.held.insert(route.nlri.clone());
-                OutcomeKind::Applied { bytes: vec![] }
+                OutcomeKind::Applied { bytes: [].into() }
             }
             CommandKind::Withdraw(nlri) => {
                 self.held.remove(nlri);
-                OutcomeKind::Applied { bytes: vec![] }
+                OutcomeKind::Applied { bytes: [].into() }
             }
         }
     }
