@@ -13,7 +13,9 @@ use tidegate_bgpd::session::{
     Action, Admission, ConnectMode, Direction, Role, Session, SessionConfig, SessionEvent,
     SessionOptions, SessionState, as_announced,
 };
-use tidegate_model::{CommandId, Community, Nlri, OwnedSpace, Prefix, Route, Timestamp};
+use tidegate_model::{
+    CommandId, Community, Nlri, OutcomeKind, OwnedSpace, Prefix, Route, Timestamp,
+};
 
 const NOW: Timestamp = Timestamp::from_nanos(1_000_000_000);
 const OUR_AS: u16 = 65010;
@@ -119,14 +121,15 @@ impl Peer {
     }
 
     /// Whatever the peer says, the connection ends in one of two ways or goes on, and what was
-    /// wanted is still wanted, or quarantined if the peer said that it could not take it.
+    /// wanted is still wanted, or said to be given up: the peer has no family for it, or said that it
+    /// could not take it.
     pub(crate) fn check(&self, deeds: &Deeds) {
-        let quarantined = deeds.events.iter().any(|event| match event {
-            SessionEvent::Quarantined { nlri, .. } => *nlri == route().nlri,
+        let given_up = deeds.events.iter().any(|event| match event {
+            SessionEvent::Answer(answer) => matches!(answer.kind, OutcomeKind::Rejected { .. }),
             _ => false,
         });
         let wanted = self.session.routes().eq([&as_announced(route())]);
-        assert!(wanted != quarantined, "a wanted route is gone: {deeds:?}");
+        assert!(wanted != given_up, "a wanted route is gone: {deeds:?}");
         for sent in &deeds.sent {
             assert!((HEADER..=4096).contains(&sent.len()), "{sent:02x?}");
         }

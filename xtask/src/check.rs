@@ -46,7 +46,7 @@ const LINTS: Step = Step {
 const FUZZ: Step = Step {
     name: "fuzz targets",
     program: Program::Cargo,
-    arguments: &["build", "--locked", "--manifest-path", "fuzz/Cargo.toml"],
+    arguments: &["build", "--manifest-path", "fuzz/Cargo.toml"],
 };
 const TESTS: Step = Step {
     name: "tests",

@@ -88,7 +88,7 @@ fn build(tools: &Tools) -> Result<PathBuf, Failure> {
         if nightly { format!("{COVERAGE} {ADDRESS_SANITIZER}") } else { COVERAGE.to_owned() };
     // With a target the flags do not reach build scripts, which know no counters.
     command
-        .args(["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
+        .args(["build", "--release", "--manifest-path", "fuzz/Cargo.toml"])
         .args(["--target", &triple, "--target-dir"])
         .arg(&folder)
         .env("RUSTFLAGS", &flags);

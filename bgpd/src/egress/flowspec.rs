@@ -14,15 +14,22 @@ use super::refusal::Refusal;
 /// Longest rule that real receivers take, in octets without the length octet.
 const LONGEST: usize = 239;
 
-/// Ports below this are never the far end of a BGP connection: its initiator takes an ephemeral
-/// port (RFC 6335 §6).
+/// Ports below this are never the far end of a BGP connection or of BFD: who begins takes an
+/// ephemeral port (RFC 6335 §6, RFC 5881 §4).
 const FIRST_USER_PORT: u64 = 1024;
 
 const ICMP: u64 = 1;
 const TCP: u64 = 6;
+const UDP: u64 = 17;
 const ICMPV6: u64 = 58;
 /// TCP, UDP and SCTP.
-const PROTOCOLS_WITH_PORTS: [u64; 3] = [TCP, 17, 132];
+const PROTOCOLS_WITH_PORTS: [u64; 3] = [TCP, UDP, 132];
+/// BFD control and echo on one hop (RFC 5881 §4), control over several (RFC 5883 §5).
+const BFD_PORTS: [u16; 3] = [3784, 3785, 4784];
+
+/// The AND and end-of-list bits of an operator.
+const AND: u8 = 0x40;
+const END_OF_LIST: u8 = 0x80;
 
 /// Component types.
 mod kind {
@@ -42,28 +49,33 @@ mod kind {
 }
 
 /// A well-formed rule.
-pub(super) struct Rule {
+pub(super) struct Rule<'a> {
     family: AddressFamily,
-    octets: Vec<u8>,
-    components: Vec<Component>,
+    octets: &'a [u8],
+    components: Vec<Component<'a>>,
 }
 
-struct Component {
+struct Component<'a> {
     kind: u8,
-    content: Content,
+    content: Content<'a>,
 }
 
-enum Content {
+enum Content<'a> {
     Prefix(Prefix),
-    Number(Terms),
-    Bits(Terms),
+    Number(Terms<'a>),
+    Bits(Terms<'a>),
 }
 
-/// Operator octet and value, in groups that are ANDed inside and ORed outside.
-struct Terms(Vec<Vec<(u8, u64)>>);
+/// Operators and values as they stand in the message, found well-formed. Those with the AND bit
+/// belong to the one before them; a packet matches if one such group does.
+#[derive(Clone, Copy)]
+struct Terms<'a>(&'a [u8]);
 
 /// Reads rules until the part ends.
-pub(super) fn rules(mut reader: Reader<'_>, family: AddressFamily) -> Result<Vec<Rule>, Refusal> {
+pub(super) fn rules(
+    mut reader: Reader<'_>,
+    family: AddressFamily,
+) -> Result<Vec<Rule<'_>>, Refusal> {
     let mut rules = Vec::new();
     while !reader.is_empty() {
         let offset = reader.offset();
@@ -76,9 +88,9 @@ pub(super) fn rules(mut reader: Reader<'_>, family: AddressFamily) -> Result<Vec
     Ok(rules)
 }
 
-fn rule(mut reader: Reader<'_>, family: AddressFamily) -> Result<Rule, Refusal> {
-    let octets = reader.rest().to_vec();
-    let mut components: Vec<Component> = Vec::new();
+fn rule(mut reader: Reader<'_>, family: AddressFamily) -> Result<Rule<'_>, Refusal> {
+    let octets = reader.rest();
+    let mut components: Vec<Component<'_>> = Vec::new();
     while !reader.is_empty() {
         let start = reader;
         let kind = reader.u8("a component type")?;
@@ -123,22 +135,19 @@ fn rule(mut reader: Reader<'_>, family: AddressFamily) -> Result<Rule, Refusal> 
 /// Reads operators and values up to the end-of-list bit. `reserved` are the operator bits that
 /// must be clear; values take at most `widest` octets, no more than they need, and set no bit
 /// outside `known`.
-fn terms(
-    reader: &mut Reader<'_>,
+fn terms<'a>(
+    reader: &mut Reader<'a>,
     reserved: u8,
     widest: usize,
     known: u64,
-) -> Result<Terms, Refusal> {
-    let mut groups: Vec<Vec<(u8, u64)>> = Vec::new();
+) -> Result<Terms<'a>, Refusal> {
+    let whole = reader.rest();
+    let mut first = true;
     loop {
         let start = *reader;
         let operator = reader.u8("an operator")?;
-        let width = 1_usize << (operator >> 4 & 3);
-        let value = reader
-            .part(width, "a value")?
-            .rest()
-            .iter()
-            .fold(0_u64, |value, octet| value << 8 | u64::from(*octet));
+        let width = width(operator);
+        let value = number(reader.part(width, "a value")?.rest());
         if operator & reserved != 0 {
             return Err(start.malformed("a reserved operator bit is set"));
         }
@@ -154,26 +163,54 @@ fn terms(
         if value & !known != 0 {
             return Err(start.malformed(format!("value {value} does not fit its field")));
         }
-        match groups.last_mut() {
-            None if operator & 0x40 != 0 => {
-                return Err(start.malformed("AND bit on the first operator"));
-            }
-            Some(group) if operator & 0x40 != 0 => group.push((operator, value)),
-            _ => groups.push(vec![(operator, value)]),
+        if operator & AND != 0 && first {
+            return Err(start.malformed("AND bit on the first operator"));
         }
-        if operator & 0x80 != 0 {
-            return Ok(Terms(groups));
+        first = false;
+        if operator & END_OF_LIST != 0 {
+            let length = whole.len() - reader.rest().len();
+            return Ok(Terms(whole.get(..length).unwrap_or_default()));
         }
     }
 }
 
-impl Terms {
-    fn any_group(&self, mut holds: impl FnMut(u8, u64) -> bool) -> bool {
-        self.0.iter().any(|group| group.iter().all(|(operator, value)| holds(*operator, *value)))
+/// How many octets the value behind `operator` has.
+const fn width(operator: u8) -> usize {
+    1 << (operator >> 4 & 3)
+}
+
+fn number(octets: &[u8]) -> u64 {
+    octets.iter().fold(0, |value, octet| value << 8 | u64::from(*octet))
+}
+
+impl<'a> Terms<'a> {
+    /// Operator octet and value of each.
+    fn each(self) -> impl Iterator<Item = (u8, u64)> + 'a {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (operator, behind) = rest.split_first()?;
+            let (value, behind) = behind.split_at_checked(width(*operator))?;
+            rest = behind;
+            Some((*operator, number(value)))
+        })
+    }
+
+    fn any_group(self, holds: impl Fn(u8, u64) -> bool) -> bool {
+        let mut group = false;
+        for (operator, value) in self.each() {
+            if operator & AND == 0 {
+                if group {
+                    return true;
+                }
+                group = true;
+            }
+            group = group && holds(operator, value);
+        }
+        group
     }
 
     /// Whether a packet whose field has this number matches.
-    fn holds_number(&self, number: u64) -> bool {
+    fn holds_number(self, number: u64) -> bool {
         self.any_group(|operator, value| {
             (operator & 0x04 != 0 && number < value)
                 || (operator & 0x02 != 0 && number > value)
@@ -182,7 +219,7 @@ impl Terms {
     }
 
     /// Whether a packet whose field has these bits matches.
-    fn holds_bits(&self, bits: u64) -> bool {
+    fn holds_bits(self, bits: u64) -> bool {
         self.any_group(|operator, value| {
             let hit = if operator & 0x01 != 0 { bits & value == value } else { bits & value != 0 };
             hit != (operator & 0x02 != 0)
@@ -190,24 +227,21 @@ impl Terms {
     }
 
     /// Numbers of `domain` among which there is one of every run of equal answers.
-    fn samples(&self, domain: &RangeInclusive<u64>) -> Vec<u64> {
-        let values = self.0.iter().flatten().map(|(_, value)| *value);
-        let around = values.flat_map(|value| [value.saturating_sub(1), value, value + 1]);
-        around
-            .chain([*domain.start(), *domain.end()])
-            .filter(|number| domain.contains(number))
-            .collect()
+    fn samples(self, domain: RangeInclusive<u64>) -> impl Iterator<Item = u64> + 'a {
+        let ends = [*domain.start(), *domain.end()];
+        let around = self.each().flat_map(|(_, value)| [value.saturating_sub(1), value, value + 1]);
+        around.filter(move |number| domain.contains(number)).chain(ends)
     }
 }
 
 /// Whether one number of `domain` satisfies all of `conditions`.
-fn possible(domain: &RangeInclusive<u64>, conditions: &[&Terms]) -> bool {
+fn possible(domain: &RangeInclusive<u64>, conditions: &[Terms<'_>]) -> bool {
     let ends = [*domain.start(), *domain.end()];
-    let samples = conditions.iter().flat_map(|terms| terms.samples(domain)).chain(ends);
-    samples.into_iter().any(|number| conditions.iter().all(|terms| terms.holds_number(number)))
+    let mut samples = conditions.iter().flat_map(|terms| terms.samples(domain.clone())).chain(ends);
+    samples.any(|number| conditions.iter().all(|terms| terms.holds_number(number)))
 }
 
-impl Rule {
+impl<'a> Rule<'a> {
     pub(super) fn family(&self) -> AddressFamily {
         self.family
     }
@@ -219,8 +253,8 @@ impl Rule {
         })
     }
 
-    fn terms(&self, kind: u8) -> Option<&Terms> {
-        self.components.iter().find_map(|component| match &component.content {
+    fn terms(&self, kind: u8) -> Option<Terms<'a>> {
+        self.components.iter().find_map(|component| match component.content {
             Content::Number(terms) | Content::Bits(terms) if component.kind == kind => Some(terms),
             _ => None,
         })
@@ -256,7 +290,7 @@ impl Rule {
         for component in &self.components {
             let matches_some = match &component.content {
                 Content::Prefix(_) => true,
-                Content::Number(terms) => possible(&self.domain(component.kind), &[terms]),
+                Content::Number(terms) => possible(&self.domain(component.kind), &[*terms]),
                 Content::Bits(terms) => {
                     self.bit_patterns(component.kind).iter().any(|bits| terms.holds_bits(*bits))
                 }
@@ -299,9 +333,13 @@ impl Rule {
             return if icmp { Err("ICMP fields without protocol ICMP".to_owned()) } else { Ok(()) };
         };
         let own_icmp = if self.family == AddressFamily::Ipv4 { ICMP } else { ICMPV6 };
+        let domain = self.domain(kind::PROTOCOL);
+        // A number that holds and is not allowed lies in a run of equal answers, so it is the end of
+        // one, or a number in it stands beside an allowed one.
         let only = |allowed: &[u64]| {
-            self.domain(kind::PROTOCOL)
-                .all(|number| !protocol.holds_number(number) || allowed.contains(&number))
+            let beside = allowed.iter().flat_map(|number| [number.saturating_sub(1), number + 1]);
+            let mut numbers = protocol.samples(domain.clone()).chain(beside);
+            numbers.all(|number| !protocol.holds_number(number) || allowed.contains(&number))
         };
         if icmp && !only(&[own_icmp]) {
             Err("ICMP fields with another protocol".to_owned())
@@ -335,8 +373,8 @@ impl Rule {
         self.components.iter().any(|component| match &component.content {
             Content::Prefix(prefix) => component.kind == kind::SOURCE && prefix.length() > 0,
             Content::Number(terms) => {
-                let domain = self.domain(component.kind);
-                terms.samples(&domain).iter().any(|number| !terms.holds_number(*number))
+                let mut samples = terms.samples(self.domain(component.kind));
+                samples.any(|number| !terms.holds_number(number))
             }
             Content::Bits(terms) => {
                 self.bit_patterns(component.kind).iter().any(|bits| !terms.holds_bits(*bits))
@@ -344,42 +382,52 @@ impl Rule {
         })
     }
 
-    /// Whether a segment of a BGP connection to the destination may match. The source, flags,
-    /// lengths and fragments are not looked at: they would only make fewer segments match.
-    pub(super) fn may_match_bgp(&self, session_ports: &BTreeSet<u16>) -> bool {
-        let tcp = self.terms(kind::PROTOCOL).is_none_or(|protocol| protocol.holds_number(TCP));
+    /// Whether a packet to the destination may match that keeps a BGP session up: a segment of its
+    /// connection, or a BFD packet. Sources, flags, lengths and fragments are not looked at: they
+    /// would only make fewer packets match.
+    pub(super) fn may_match_session(&self, session_ports: &BTreeSet<u16>) -> bool {
         let icmp = [kind::ICMP_TYPE, kind::ICMP_CODE];
-        if !tcp || icmp.iter().any(|kind| self.terms(*kind).is_some()) {
+        if icmp.iter().any(|kind| self.terms(*kind).is_some()) {
+            return false;
+        }
+        self.may_match(TCP, session_ports.iter().copied()) || self.may_match(UDP, BFD_PORTS)
+    }
+
+    /// Whether a packet of this protocol may match that has one of `ports` at either end.
+    fn may_match(&self, protocol: u64, ports: impl IntoIterator<Item = u16>) -> bool {
+        if self.terms(kind::PROTOCOL).is_some_and(|terms| !terms.holds_number(protocol))
+            || protocol != TCP && self.terms(kind::TCP_FLAGS).is_some()
+        {
             return false;
         }
         let source = self.terms(kind::SOURCE_PORT);
         let destination = self.terms(kind::DESTINATION_PORT);
-        session_ports.iter().map(|port| u64::from(*port)).any(|port| {
+        ports.into_iter().map(u64::from).any(|port| {
             self.ports_may_match(port, destination, source)
                 || self.ports_may_match(port, source, destination)
         })
     }
 
-    /// Whether a segment with the session's port at the end that `near` speaks of, and any
+    /// Whether a packet with the session's port at the end that `near` speaks of, and any
     /// ephemeral port at the end that `far` speaks of, has ports that match.
-    fn ports_may_match(&self, port: u64, near: Option<&Terms>, far: Option<&Terms>) -> bool {
+    fn ports_may_match(&self, port: u64, near: Option<Terms<'_>>, far: Option<Terms<'_>>) -> bool {
         if near.is_some_and(|terms| !terms.holds_number(port)) {
             return false;
         }
-        let mut conditions: Vec<&Terms> = far.into_iter().collect();
-        if let Some(either) = self.terms(kind::PORT)
-            && !either.holds_number(port)
-        {
-            conditions.push(either);
+        let either = self.terms(kind::PORT).filter(|either| !either.holds_number(port));
+        let user_ports = FIRST_USER_PORT..=0xffff;
+        match (far, either) {
+            (None, None) => true,
+            (Some(one), None) | (None, Some(one)) => possible(&user_ports, &[one]),
+            (Some(far), Some(either)) => possible(&user_ports, &[far, either]),
         }
-        possible(&(FIRST_USER_PORT..=0xffff), &conditions)
     }
 }
 
 /// The FF bit alone: a first fragment.
 const FIRST_FRAGMENT: u64 = 0x04;
 
-impl fmt::Display for Rule {
+impl fmt::Display for Rule<'_> {
     /// `flow4 to 198.51.100.10/32 (0120c633640a038111)`
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.family {
@@ -390,7 +438,7 @@ impl fmt::Display for Rule {
             write!(formatter, " to {destination}")?;
         }
         formatter.write_str(" (")?;
-        for octet in &self.octets {
+        for octet in self.octets {
             write!(formatter, "{octet:02x}")?;
         }
         formatter.write_str(")")

@@ -13,19 +13,19 @@ use super::refusal::Refusal;
 const LONGEST: usize = 4096;
 
 /// What a message does to the peer's table.
-pub(super) enum Contents {
+pub(super) enum Contents<'a> {
     /// Not an UPDATE, or an End-of-RIB marker.
     NoRoutes,
     /// Nothing but withdrawals.
     Withdrawal,
     /// Announcements.
-    Announcement(Announcement),
+    Announcement(Announcement<'a>),
 }
 
 /// An UPDATE that announces.
 #[derive(Default)]
-pub(super) struct Announcement {
-    pub(super) reached: Vec<Reached>,
+pub(super) struct Announcement<'a> {
+    pub(super) reached: Vec<Reached<'a>>,
     pub(super) next_hop: Option<IpAddr>,
     pub(super) communities: BTreeSet<Community>,
     pub(super) large_communities: BTreeSet<LargeCommunity>,
@@ -36,13 +36,13 @@ pub(super) struct Announcement {
 }
 
 /// One announced NLRI.
-pub(super) enum Reached {
+pub(super) enum Reached<'a> {
     Unicast(Prefix),
-    FlowSpec(Rule),
+    FlowSpec(Rule<'a>),
 }
 
 /// Decodes one whole message.
-pub(super) fn decode(message: &[u8]) -> Result<Contents, Refusal> {
+pub(super) fn decode(message: &[u8]) -> Result<Contents<'_>, Refusal> {
     let mut reader = Reader::new(message);
     if message.len() > LONGEST {
         return Err(reader.malformed(format!("{} octets, at most {LONGEST}", message.len())));
@@ -64,7 +64,7 @@ pub(super) fn decode(message: &[u8]) -> Result<Contents, Refusal> {
     }
 }
 
-fn decode_update(mut reader: Reader<'_>) -> Result<Contents, Refusal> {
+fn decode_update(mut reader: Reader<'_>) -> Result<Contents<'_>, Refusal> {
     let length = usize::from(reader.u16("the withdrawn routes length")?);
     let withdrawn = reader.part(length, "the withdrawn routes")?;
     let length = usize::from(reader.u16("the attribute length")?);
@@ -73,7 +73,7 @@ fn decode_update(mut reader: Reader<'_>) -> Result<Contents, Refusal> {
     let classic = reader;
 
     let gone = unicast_prefixes(withdrawn, AddressFamily::Ipv4)?;
-    let reached: Vec<Reached> =
+    let reached: Vec<Reached<'_>> =
         unicast_prefixes(classic, AddressFamily::Ipv4)?.into_iter().map(Reached::Unicast).collect();
 
     // RFC 7606 §5.1: one NLRI field to an UPDATE.
@@ -102,10 +102,10 @@ fn not_understood(what: impl Into<String>) -> Refusal {
 
 /// Path attributes, as far as they bear on a judgement.
 #[derive(Default)]
-struct Attributes {
+struct Attributes<'a> {
     seen: BTreeSet<u8>,
     next_hop: Option<IpAddr>,
-    reach: Option<(Vec<Reached>, Option<IpAddr>)>,
+    reach: Option<(Vec<Reached<'a>>, Option<IpAddr>)>,
     unreach: bool,
     communities: BTreeSet<Community>,
     large_communities: BTreeSet<LargeCommunity>,
@@ -125,8 +125,8 @@ const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
 const LARGE_COMMUNITIES: u8 = 32;
 const ONLY_TO_CUSTOMER: u8 = 35;
 
-impl Attributes {
-    fn read(&mut self, mut reader: Reader<'_>) -> Result<(), Refusal> {
+impl<'a> Attributes<'a> {
+    fn read(&mut self, mut reader: Reader<'a>) -> Result<(), Refusal> {
         while !reader.is_empty() {
             let start = reader;
             let [flags, code] = reader.array("an attribute header")?;
@@ -158,7 +158,7 @@ impl Attributes {
         Ok(())
     }
 
-    fn read_one(&mut self, code: u8, mut value: Reader<'_>) -> Result<(), Refusal> {
+    fn read_one(&mut self, code: u8, mut value: Reader<'a>) -> Result<(), Refusal> {
         match code {
             ORIGIN => {
                 if value.u8("ORIGIN")? > 2 {
@@ -209,7 +209,7 @@ impl Attributes {
         Ok(())
     }
 
-    fn mp_reach(&mut self, mut value: Reader<'_>) -> Result<(), Refusal> {
+    fn mp_reach(&mut self, mut value: Reader<'a>) -> Result<(), Refusal> {
         let family = family(&mut value)?;
         let length = usize::from(value.u8("the next hop length")?);
         let mut address = value.part(length, "the next hop")?;
@@ -244,9 +244,9 @@ impl Attributes {
 
     fn announcement(
         self,
-        reached: Vec<Reached>,
+        reached: Vec<Reached<'a>>,
         next_hop: Option<IpAddr>,
-    ) -> Result<Contents, Refusal> {
+    ) -> Result<Contents<'a>, Refusal> {
         for (code, name) in [(ORIGIN, "ORIGIN"), (AS_PATH, "AS_PATH")] {
             if !self.seen.contains(&code) {
                 return Err(not_understood(format!("an announcement without {name}")));
@@ -303,7 +303,7 @@ fn family(value: &mut Reader<'_>) -> Result<Family, Refusal> {
     }
 }
 
-fn nlris(family: Family, value: Reader<'_>) -> Result<Vec<Reached>, Refusal> {
+fn nlris(family: Family, value: Reader<'_>) -> Result<Vec<Reached<'_>>, Refusal> {
     match family {
         Family::Unicast(family) => {
             Ok(unicast_prefixes(value, family)?.into_iter().map(Reached::Unicast).collect())

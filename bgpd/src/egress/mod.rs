@@ -62,7 +62,7 @@ impl Gate {
         }
     }
 
-    fn judge_announcement(&self, announcement: &Announcement) -> Result<(), Refusal> {
+    fn judge_announcement(&self, announcement: &Announcement<'_>) -> Result<(), Refusal> {
         for reached in &announcement.reached {
             match reached {
                 Reached::Unicast(prefix) => self.judge_unicast(*prefix, announcement)?,
@@ -72,7 +72,11 @@ impl Gate {
         Ok(())
     }
 
-    fn judge_unicast(&self, prefix: Prefix, announcement: &Announcement) -> Result<(), Refusal> {
+    fn judge_unicast(
+        &self,
+        prefix: Prefix,
+        announcement: &Announcement<'_>,
+    ) -> Result<(), Refusal> {
         let nlri = || prefix.to_string();
         let least = match prefix.family() {
             AddressFamily::Ipv4 => self.policy.least_unicast_ipv4,
@@ -119,7 +123,7 @@ impl Gate {
     fn judge_communities(
         &self,
         nlri: &dyn Fn() -> String,
-        announcement: &Announcement,
+        announcement: &Announcement<'_>,
     ) -> Result<(), Refusal> {
         let policy = &self.policy;
         let marked = announcement.communities.iter().any(|one| policy.blackhole.contains(one))
@@ -138,7 +142,7 @@ impl Gate {
         Ok(())
     }
 
-    fn judge_rule(&self, rule: &Rule, announcement: &Announcement) -> Result<(), Refusal> {
+    fn judge_rule(&self, rule: &Rule<'_>, announcement: &Announcement<'_>) -> Result<(), Refusal> {
         let nlri = || rule.to_string();
         let Some(destination) = rule.destination() else {
             return Err(Refusal::NoDestination { nlri: nlri() });
@@ -152,11 +156,14 @@ impl Gate {
         if !rule.discriminates() {
             return Err(Refusal::NoDiscriminator { nlri: nlri() });
         }
+        if !announcement.actions {
+            return Err(Refusal::NoAction { nlri: nlri() });
+        }
         if let Some(rate) = announcement.bad_rate {
             return Err(Refusal::Rate { nlri: nlri(), rate: rate.to_string() });
         }
         match self.session_address_in(destination) {
-            Some(address) if rule.may_match_bgp(&self.policy.session_ports) => {
+            Some(address) if rule.may_match_session(&self.policy.session_ports) => {
                 Err(Refusal::Session { nlri: nlri(), address })
             }
             _ => Ok(()),

@@ -44,14 +44,19 @@ pub enum Refusal {
     /// A FlowSpec rule for all traffic to its destination: that is a blackhole's job.
     #[error("{nlri}: matches everything to its destination")]
     NoDiscriminator { nlri: String },
+    /// A FlowSpec rule that does nothing. To a router it would say to let the traffic pass, whatever
+    /// later rules want (RFC 8955 §7): nobody is known to have asked for that by leaving the action
+    /// out. A traffic-action says so in words.
+    #[error("{nlri}: has no traffic filtering action")]
+    NoAction { nlri: String },
     /// A FlowSpec rule that real receivers do not take.
     #[error("FlowSpec NLRI of more than {most} octets at octet {offset}")]
     TooLong { offset: usize, most: usize },
     /// A FlowSpec rule that no packet can match.
     #[error("{nlri}: no packet can match: {why}")]
     Impossible { nlri: String, why: String },
-    /// A FlowSpec rule that may match a BGP session.
-    #[error("{nlri}: may match the BGP session of {address}")]
+    /// A FlowSpec rule that may match a BGP session, or the BFD session beside it.
+    #[error("{nlri}: may match the BGP session of {address} or its BFD")]
     Session { nlri: String, address: IpAddr },
     /// A traffic-rate that is negative or not finite (RFC 8955 §7.1).
     #[error("{nlri}: a traffic-rate of {rate} is none")]
@@ -74,6 +79,7 @@ impl Refusal {
             Self::NoNextHop { .. } | Self::NextHop { .. } => "next-hop",
             Self::NoDestination { .. } => "no-destination",
             Self::NoDiscriminator { .. } => "no-discriminator",
+            Self::NoAction { .. } => "no-action",
             Self::TooLong { .. } => "too-long",
             Self::Impossible { .. } => "impossible",
             Self::Session { .. } => "session",

@@ -339,7 +339,7 @@ fn flowspec_rules() {
 fn our_own_sessions_are_safe() {
     // 198.51.7.1 is one end of a session.
     check(&[
-        ("UDP", flow(1, "0120c6330701 038111"), "passes"),
+        ("UDP", flow(1, "0120c6330701 038111"), "session"),
         ("NTP answers to its /24", flow(1, "0118c63307 038111 06817b"), "passes"),
         ("TCP", flow(1, "0120c6330701 038106"), "session"),
         ("TCP to its /24", flow(1, "0118c63307 038106"), "session"),
@@ -352,9 +352,21 @@ fn our_own_sessions_are_safe() {
         ("SYN to port 80", flow(1, "0120c6330701 038106 058150"), "passes"),
         ("from port 80", flow(1, "0120c6330701 038106 068150"), "passes"),
         ("port 80 at either end", flow(1, "0120c6330701 038106 048150"), "passes"),
-        ("not TCP", flow(1, "0120c6330701 038606"), "passes"),
+        ("not TCP", flow(1, "0120c6330701 038606"), "session"),
         ("not UDP", flow(1, "0120c6330701 038611"), "session"),
-        ("protocol above 6", flow(1, "0120c6330701 038206"), "passes"),
+        ("protocol above 6", flow(1, "0120c6330701 038206"), "session"),
+        ("protocol above 17", flow(1, "0120c6330701 038211"), "passes"),
+        ("UDP to port 53", flow(1, "0120c6330701 038111 058135"), "passes"),
+        ("UDP from port 53", flow(1, "0120c6330701 038111 068135"), "passes"),
+        ("UDP from port 4789", flow(1, "0120c6330701 038111 069112b5"), "session"),
+        ("UDP from 4789 to 53", flow(1, "0120c6330701 038111 058135 069112b5"), "passes"),
+        ("to BFD control", flow(1, "0120c6330701 05910ec8"), "session"),
+        ("from BFD control", flow(1, "0120c6330701 06910ec8"), "session"),
+        ("BFD echo at either end", flow(1, "0120c6330701 038111 04910ec9"), "session"),
+        ("to multihop BFD", flow(1, "0120c6330701 038111 059112b0"), "session"),
+        ("TCP to the port of BFD", flow(1, "0120c6330701 038106 04910ec8 058150"), "passes"),
+        ("SYN without a protocol", flow(1, "0120c6330701 098102"), "session"),
+        ("SYN to port 3784", flow(1, "0120c6330701 05910ec8 098102"), "session"),
         ("ICMP echo", flow(1, "0120c6330701 038101 078108"), "passes"),
         ("another host", flow(1, "0120c6330702 038106"), "passes"),
         ("IPv6", flow(2, "018000 20010db8000100000000000000000001 038106"), "session"),
@@ -371,7 +383,7 @@ fn actions() {
     let rule = "0120cb007107 038111";
     let action = |value: &str| flow_with(1, rule, &format!("c01008{value}"));
     check(&[
-        ("none", flow_with(1, rule, ""), "passes"),
+        ("none", flow_with(1, rule, ""), "no-action"),
         ("rate", action("8006000046160000"), "passes"),
         ("rate of an AS", action("8006fde846160000"), "passes"),
         ("packets", action("800c0000447a0000"), "passes"),
@@ -458,7 +470,7 @@ fn refusals_say_what_and_why() {
         (rtbh("200a000001"), "10.0.0.1/32: 10.0.0.1/32 lies in no owned prefix"),
         (
             flow(1, "0120c6330701 038106"),
-            "flow4 to 198.51.7.1/32 (0120c6330701038106): may match the BGP session of 198.51.7.1",
+            "flow4 to 198.51.7.1/32 (0120c6330701038106): may match the BGP session of 198.51.7.1 or its BFD",
         ),
         (rtbh("17cb0071"), "malformed at octet 49: host bits are set"),
     ] {

@@ -107,11 +107,12 @@ fn reach(component: &FlowSpecComponent, family: AddressFamily) -> (bool, bool) {
     }
 }
 
-/// Whether a TCP segment with these ports matches, as far as protocol and ports go.
-fn matches_tcp(rule: &FlowSpecRule, source: u64, destination: u64) -> bool {
+/// Whether a TCP segment or UDP datagram with these ports matches, as far as protocol and ports go.
+fn matches(rule: &FlowSpecRule, number: u64, source: u64, destination: u64) -> bool {
     use FlowSpecComponent as Component;
     rule.components().iter().all(|component| match component {
-        Component::IpProtocol(protocol) => protocol.matches(6),
+        Component::IpProtocol(protocol) => protocol.matches(number),
+        Component::TcpFlags(_) => number == 6,
         Component::Port(port) => port.matches(source) || port.matches(destination),
         Component::DestinationPort(port) => port.matches(destination),
         Component::SourcePort(port) => port.matches(source),
@@ -167,13 +168,19 @@ fn rule_is_safe(rule: &FlowSpecRule, route: &Route) -> bool {
     let rates = route.actions.iter().all(|action| action.check().is_ok());
     let ports = codes.iter().any(|code| (4..=6).contains(code));
     let icmp_fields = codes.contains(&7) || codes.contains(&8);
+    // BGP and BFD.
+    let services = [(6, 179), (17, 3784), (17, 3785), (17, 4784)];
     let session = sessions_in(destination)
-        && (1024..65536).any(|far| matches_tcp(rule, 179, far) || matches_tcp(rule, far, 179));
+        && services.into_iter().any(|(number, port)| {
+            let either = |far| matches(rule, number, port, far) || matches(rule, number, far, port);
+            (1024..65536).any(either)
+        });
     keeps_to_space(destination)
         && destination.length() >= least
         && reaches.iter().all(|(some, _)| *some)
         && reaches.iter().any(|(_, every)| !*every)
         && rates
+        && !route.actions.is_empty()
         && (!ports || only(rule, &[6, 17, 132]))
         && (!codes.contains(&9) || only(rule, &[6]))
         && (!icmp_fields || codes.contains(&3) && only(rule, &[icmp]))
