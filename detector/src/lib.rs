@@ -25,6 +25,7 @@ mod baseline;
 mod block;
 #[cfg(feature = "capture")]
 pub mod capture;
+pub mod census;
 mod class;
 mod classify;
 mod config;

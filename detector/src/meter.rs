@@ -16,9 +16,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
-use tidegate_model::Timestamp;
+use tidegate_model::{Prefix, Timestamp};
 
 use crate::TICK;
+use crate::census::{Census, Censuses, NO_CENSUS};
 use crate::class::TrafficClass;
 use crate::config::Config;
 use crate::credit::{Credits, asked_peers};
@@ -57,6 +58,7 @@ pub struct Meter {
     table: Table,
     asked: Recent,
     handshakes: Handshakes,
+    censuses: Censuses,
     /// Peers whose traffic is not judged; `None` if there are none.
     allowed: Option<Space>,
     summary: TrafficSummary,
@@ -85,6 +87,7 @@ impl Meter {
             hasher,
             asked: asked_peers(),
             handshakes: Handshakes::new(),
+            censuses: Censuses::new(),
             allowed: Space::of_prefixes(&config.allowed),
             summary: TrafficSummary {
                 evicted: vec![0; config.groups.len()],
@@ -228,6 +231,9 @@ impl Meter {
             slot.answers.add_packet(bytes);
             return;
         }
+        if slot.census != NO_CENSUS {
+            self.censuses.add(slot.census, packet, bytes, &self.hasher);
+        }
         slot.unasked.add_packet(class, packet.fragment, bytes);
         slot.unasked_lately = slot.unasked_lately.saturating_add(1);
         let mut together = false;
@@ -254,6 +260,9 @@ impl Meter {
             return index;
         }
         let (index, evicted) = self.table.insert(address, group);
+        if let Some(slot) = self.table.slots.get_mut(index as usize) {
+            slot.census = self.censuses.index_of(address);
+        }
         if let Some(count) = evicted.and_then(|group| self.summary.evicted.get_mut(group as usize))
         {
             *count += 1;
@@ -328,6 +337,31 @@ impl Meter {
         }
     }
 
+    /// Counts the sources of what comes unasked to `targets` from now on, and of no others. Those
+    /// that were counted before go on; returns what there is of those that are over.
+    ///
+    /// At most [`MAX_CENSUSES`](crate::census::MAX_CENSUSES): of more targets the first. Of an
+    /// address in several the longest prefix counts.
+    pub fn count_sources(&mut self, targets: &[Prefix]) -> Vec<Census> {
+        let over = self.censuses.choose(targets);
+        for slot in &mut self.table.slots {
+            slot.census = self.censuses.index_of(slot.address);
+        }
+        over
+    }
+
+    /// The sources of each attack that is counted.
+    #[must_use]
+    pub fn censuses(&self) -> &[Census] {
+        self.censuses.all()
+    }
+
+    /// Times that a target's sources were not counted because those of too many others were.
+    #[must_use]
+    pub const fn uncounted(&self) -> u64 {
+        self.censuses.refused()
+    }
+
     /// Addresses that have a place in the table.
     #[must_use]
     pub fn targets(&self) -> usize {
@@ -393,6 +427,8 @@ struct Slot {
     /// It stands in [`Meter::pending`].
     pending: bool,
     idle_sweeps: u8,
+    /// Which census counts its sources.
+    census: u8,
     /// Packets in both directions, halved by each sweep: who is quiet.
     lately: u32,
     /// Unasked packets, halved by each sweep.
@@ -413,6 +449,7 @@ impl Slot {
             free: false,
             pending: false,
             idle_sweeps: 0,
+            census: NO_CENSUS,
             lately: 0,
             unasked_lately: 0,
             unasked: MetricCounts::default(),

@@ -231,3 +231,24 @@ fn the_same_packets_give_the_same_summaries() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn sources_of_chosen_targets_are_counted() {
+    let mut lab = crate::lab::Lab::everything();
+    let flood = |n: u64| udp((crate::lab::source(n % 5000), 5000), (ip("203.0.113.9"), 9), b"", 90);
+    lab.run(20, 100, flood);
+    assert!(lab.meter.censuses().is_empty());
+    let target = tidegate_model::Prefix::host(ip("203.0.113.9"));
+    assert!(lab.meter.count_sources(&[target]).is_empty());
+    lab.run(100, 100, flood);
+    let [census] = lab.meter.censuses() else { panic!("one is counted") };
+    assert_eq!((census.distinct().sources(), census.counted().0), (5000, 10_000));
+    // A neighbour's sources are not its sources.
+    lab.run(10, 10, |n| {
+        udp((crate::lab::source(n + 90_000), 5000), (ip("203.0.113.8"), 9), b"", 90)
+    });
+    assert_eq!(lab.meter.censuses()[0].distinct().sources(), 5000);
+    let over = lab.meter.count_sources(&[]);
+    assert_eq!((over.len(), over[0].target()), (1, target));
+    assert!(lab.meter.censuses().is_empty());
+}

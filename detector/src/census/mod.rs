@@ -1,0 +1,277 @@
+//! Who sends: the sources of one attack.
+//!
+//! Every source address once, exactly, while there is room: IPv4 in a compressed bitmap
+//! (Lemire et al., "Roaring bitmaps", 2018), IPv6 in a set. How many there are is always known,
+//! beyond the room as an estimate whose error is said. The sources that send most are counted,
+//! each within a stated error, and what speaks for forged addresses is measured.
+//!
+//! Bounds: [`MAX_CENSUSES`] attacks at a time, and [`MEMORY`] octets for all of them together,
+//! whatever the number of sources. What is full keeps what it has and estimates the rest.
+
+mod sources;
+mod spoofing;
+mod talkers;
+
+use std::net::IpAddr;
+
+use foldhash::quality::FixedState;
+use tidegate_model::Prefix;
+
+use crate::packet::Packet;
+use crate::sketch::address_hash;
+use sources::Sources;
+pub use spoofing::{Spoofing, Verdict};
+pub use talkers::Talker;
+use talkers::Talkers;
+
+/// Attacks whose sources are counted at the same time; later ones are not until one is over.
+pub const MAX_CENSUSES: usize = 32;
+/// Most octets that exact sets of sources take together. With the fixed parts of
+/// [`MAX_CENSUSES`] attacks all that is known of sources stays within 64 MiB.
+pub const MEMORY: usize = 56 << 20;
+
+/// How many distinct sources there were.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Distinct {
+    /// So many.
+    Exact(u64),
+    /// About so many: too many to keep each.
+    Estimate {
+        /// The estimate.
+        sources: u64,
+        /// Its relative standard error.
+        error: f64,
+    },
+}
+
+impl Distinct {
+    /// The number, exact or not.
+    #[must_use]
+    pub const fn sources(self) -> u64 {
+        match self {
+            Self::Exact(sources) | Self::Estimate { sources, .. } => sources,
+        }
+    }
+}
+
+impl std::fmt::Display for Distinct {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(sources) => write!(formatter, "{sources} (exact)"),
+            Self::Estimate { sources, error } => {
+                write!(formatter, "about {sources} (estimate, ±{:.1} %)", error * 100.0)
+            }
+        }
+    }
+}
+
+/// Who belongs to which country and network. Off the packets' path: asked once a report.
+pub trait Labels {
+    /// ISO 3166-1 alpha-2 code of the country, if it is known.
+    fn country(&self, address: IpAddr) -> Option<String>;
+    /// Number of the autonomous system that announces the address, and its name.
+    fn network(&self, address: IpAddr) -> Option<(u32, String)>;
+}
+
+/// How many sources share a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share<L> {
+    /// The country or the network.
+    pub label: L,
+    /// Sources of those that were looked at.
+    pub sources: u64,
+}
+
+/// Where the sources are, most first; by those that are kept exactly, at most
+/// [`MAX_LOOKED_UP`] of them, evenly spread over the address space.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// Sources that were looked up.
+    pub looked_up: u64,
+    /// By country.
+    pub countries: Vec<Share<String>>,
+    /// By autonomous system.
+    pub networks: Vec<Share<(u32, String)>>,
+}
+
+/// Most sources that are looked up for one report.
+pub const MAX_LOOKED_UP: usize = 50_000;
+
+/// The sources of one attack.
+#[derive(Clone, Debug)]
+pub struct Census {
+    target: Prefix,
+    packets: u64,
+    bytes: u64,
+    sources: Sources,
+    talkers: Talkers,
+    spoofing: spoofing::Signs,
+}
+
+impl Census {
+    /// Nothing came to `target` yet.
+    #[must_use]
+    pub fn new(target: Prefix) -> Self {
+        Self {
+            target,
+            packets: 0,
+            bytes: 0,
+            sources: Sources::default(),
+            talkers: Talkers::default(),
+            spoofing: spoofing::Signs::default(),
+        }
+    }
+
+    /// What is attacked.
+    #[must_use]
+    pub const fn target(&self) -> Prefix {
+        self.target
+    }
+
+    /// Packets and bytes that were counted.
+    #[must_use]
+    pub const fn counted(&self) -> (u64, u64) {
+        (self.packets, self.bytes)
+    }
+
+    /// Counts one packet from `source`. `room` is how many octets exact sets may still grow by;
+    /// what is used of it is taken away.
+    #[inline]
+    pub fn add(&mut self, (source, hash): (IpAddr, u64), ttl: u8, bytes: u64, room: &mut usize) {
+        self.packets += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.sources.insert(source, hash, room);
+        self.talkers.insert(source, hash, bytes);
+        self.spoofing.insert(source, ttl);
+    }
+
+    /// Adds what another meter counted, with hashes of the same seed.
+    pub fn merge(&mut self, other: &Self, room: &mut usize) {
+        self.packets += other.packets;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.sources.merge(&other.sources, room);
+        self.talkers.merge(&other.talkers);
+        self.spoofing.merge(&other.spoofing);
+    }
+
+    /// Distinct sources.
+    #[must_use]
+    pub fn distinct(&self) -> Distinct {
+        self.sources.distinct()
+    }
+
+    /// Every source that is kept, in order: all of them if [`Census::distinct`] is exact.
+    pub fn sources(&self) -> impl Iterator<Item = IpAddr> {
+        self.sources.iter()
+    }
+
+    /// Those that sent most, at most `most`, by packets.
+    #[must_use]
+    pub fn talkers(&self, most: usize) -> Vec<Talker> {
+        self.talkers.most(most)
+    }
+
+    /// What speaks for forged sources.
+    #[must_use]
+    pub fn spoofing(&self) -> Spoofing {
+        self.spoofing.judge(self.packets, self.distinct().sources())
+    }
+
+    /// Where the sources are.
+    #[must_use]
+    pub fn origins(&self, labels: &dyn Labels) -> Origins {
+        use std::collections::BTreeMap;
+        let kept = self.sources.kept();
+        let step = kept.div_ceil(MAX_LOOKED_UP).max(1);
+        let mut countries: BTreeMap<String, u64> = BTreeMap::new();
+        let mut networks: BTreeMap<(u32, String), u64> = BTreeMap::new();
+        let mut looked_up = 0;
+        for source in self.sources.iter().step_by(step) {
+            looked_up += 1;
+            if let Some(country) = labels.country(source) {
+                *countries.entry(country).or_default() += 1;
+            }
+            if let Some(network) = labels.network(source) {
+                *networks.entry(network).or_default() += 1;
+            }
+        }
+        Origins { looked_up, countries: sorted(countries), networks: sorted(networks) }
+    }
+
+    /// Octets that the exact sets take at most.
+    pub(crate) const fn cost(&self) -> usize {
+        self.sources.cost()
+    }
+}
+
+fn sorted<L: Ord>(shares: std::collections::BTreeMap<L, u64>) -> Vec<Share<L>> {
+    let shares = shares.into_iter().map(|(label, sources)| Share { label, sources });
+    let mut shares: Vec<Share<L>> = shares.collect();
+    shares.sort_by_key(|share| std::cmp::Reverse(share.sources));
+    shares
+}
+
+/// The sources of all attacks that are counted.
+pub(crate) struct Censuses {
+    all: Vec<Census>,
+    room: usize,
+    refused: u64,
+}
+
+/// Which census an address belongs to: an index, or none.
+pub(crate) const NO_CENSUS: u8 = u8::MAX;
+
+impl Censuses {
+    pub(crate) const fn new() -> Self {
+        Self { all: Vec::new(), room: MEMORY, refused: 0 }
+    }
+
+    /// Counts the sources of attacks on `targets` from now on, and no others. Those that were
+    /// counted before go on; the rest is given back.
+    pub(crate) fn choose(&mut self, targets: &[Prefix]) -> Vec<Census> {
+        let (kept, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.all)
+            .into_iter()
+            .partition(|census| targets.contains(&census.target));
+        self.all = kept;
+        self.room += over.iter().map(Census::cost).sum::<usize>();
+        for target in targets {
+            if self.all.iter().any(|census| census.target == *target) {
+                continue;
+            }
+            if self.all.len() < MAX_CENSUSES {
+                self.all.push(Census::new(*target));
+            } else {
+                self.refused += 1;
+            }
+        }
+        over
+    }
+
+    /// The census of the longest prefix that holds `address`.
+    pub(crate) fn index_of(&self, address: IpAddr) -> u8 {
+        let holding = self.all.iter().zip(0..NO_CENSUS);
+        holding
+            .filter(|(census, _)| census.target.contains_address(address))
+            .max_by_key(|(census, _)| census.target.length())
+            .map_or(NO_CENSUS, |(_, index)| index)
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, index: u8, packet: &Packet<'_>, bytes: u64, hasher: &FixedState) {
+        if let Some(census) = self.all.get_mut(usize::from(index)) {
+            let source = (packet.source, address_hash(hasher, packet.source));
+            census.add(source, packet.ttl, bytes, &mut self.room);
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[Census] {
+        &self.all
+    }
+
+    pub(crate) const fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+#[cfg(test)]
+mod tests;
