@@ -20,13 +20,13 @@ use tidegate_bgpd::session::{ConnectMode, Role, SessionOptions, SessionState, Se
 use tidegate_bgpd::speaker::{
     BlackholeProfile, PeerConfig, Speaker, SpeakerConfig, SpeakerHandle, Transport,
 };
-use tidegate_model::CommandId;
+use tidegate_model::{CommandId, Route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use octets::{KEEPALIVE, NOTIFICATION, UPDATE, message, open_with};
-use support::{blackhole, gate_policy};
+use octets::{KEEPALIVE, NOTIFICATION, UPDATE, lying_message, message, open_with};
+use support::{blackhole, gate_policy, ntp_filter};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// An answer does not take so long.
@@ -45,11 +45,22 @@ enum Who {
     Strict = 8,
     /// The peer that must not notice.
     Bystander = 9,
+    /// With a hold time of three seconds.
+    Slow = 10,
+    /// We connect to it too.
+    Both = 11,
 }
 
 impl Who {
-    const ALL: [Self; 5] =
-        [Self::External, Self::Internal, Self::Provider, Self::Strict, Self::Bystander];
+    const ALL: [Self; 7] = [
+        Self::External,
+        Self::Internal,
+        Self::Provider,
+        Self::Strict,
+        Self::Bystander,
+        Self::Slow,
+        Self::Both,
+    ];
 
     fn address(self) -> Ipv4Addr {
         Ipv4Addr::new(127, 0, 1, self as u8)
@@ -59,7 +70,8 @@ impl Who {
         if self == Self::Internal { 65010 } else { 65001 }
     }
 
-    fn config(self) -> PeerConfig {
+    /// `port` is that of the one that we connect to.
+    fn config(self, port: u16) -> PeerConfig {
         let options = match self {
             Self::Provider => {
                 SessionOptions { role: Some(Role::Customer), ..SessionOptions::default() }
@@ -74,10 +86,10 @@ impl Who {
             name: format!("{self:?}"),
             address: IpAddr::V4(self.address()),
             asn: self.asn().into(),
-            port: 1,
+            port,
             local_address: None,
-            mode: ConnectMode::Passive,
-            hold_time: Duration::from_secs(90),
+            mode: if self == Self::Both { ConnectMode::Both } else { ConnectMode::Passive },
+            hold_time: Duration::from_secs(if self == Self::Slow { 3 } else { 90 }),
             families: Family::ALL.into(),
             max_routes: 100,
             transport: Transport::default(),
@@ -146,10 +158,14 @@ struct Row {
 struct Bench {
     speaker: SpeakerHandle,
     address: SocketAddr,
+    /// Where [`Who::Both`] is connected to.
+    listener: TcpListener,
 }
 
 impl Bench {
-    fn start() -> Self {
+    async fn start() -> Self {
+        let ours = TcpListener::bind((Who::Both.address(), 0)).await.unwrap();
+        let port = ours.local_addr().unwrap().port();
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
@@ -157,13 +173,13 @@ impl Bench {
             asn: 65010,
             router_id: Ipv4Addr::LOCALHOST,
             listen: vec![address],
-            peers: Who::ALL.map(Who::config).into(),
+            peers: Who::ALL.map(|who| who.config(port)).into(),
             dynamic: Vec::new(),
             gate: gate_policy(),
             seed: 1,
         })
         .unwrap();
-        Self { speaker, address }
+        Self { speaker, address, listener: ours }
     }
 
     fn status(&self, who: Who) -> SessionStatus {
@@ -266,48 +282,217 @@ async fn read_message(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// The tests of what takes a clock, several connections or a kernel.
-const ELSEWHERE: [(u8, &str); 4] = [
-    (7, "tests/session/malformed.rs: a_peer_that_says_nothing_is_given_up"),
-    (26, "tests/session/pair.rs: of_two_connections_one_survives"),
-    (61, "tests/session/malformed.rs: a_peer_that_does_not_read_is_given_up"),
-    (62, "tests/bird/transport.rs: md5_with_another_key_or_none_keeps_the_session_down"),
-];
+/// What takes time, several connections or several sources has a test of its own here.
+const ALONE: [u8; 4] = [7, 26, 61, 62];
 
 #[test]
 fn no_number_is_left_out() {
     let mut numbers: BTreeSet<u8> = table::rows().iter().map(|row| row.number).collect();
-    numbers.extend(ELSEWHERE.map(|(number, _)| number));
+    numbers.extend(ALONE);
     assert_eq!(numbers, (1..=63).collect());
+}
+
+/// Another peer, with a route that must stay as it is.
+struct Bystander {
+    stream: TcpStream,
+    route: Route,
+}
+
+impl Bystander {
+    const NAME: &str = "Bystander";
+
+    async fn of(bench: &Bench) -> Self {
+        let stream = bench.bring_up(Who::Bystander, When::Established).await;
+        let route = blackhole("203.0.113.7");
+        bench.speaker.announce(Self::NAME, CommandId(1), route.clone()).unwrap();
+        Self { stream, route }
+    }
+
+    fn check(&self, bench: &Bench, name: &str) {
+        let status = bench.status(Who::Bystander);
+        let now = (status.state, status.counters.established, status.routes);
+        assert_eq!(now, (SessionState::Established, 1, 1), "{name}");
+    }
+
+    /// It has had its route once, nothing else, and loses it only now.
+    async fn finish(mut self, bench: &Bench) {
+        bench.speaker.withdraw(Self::NAME, CommandId(2), &self.route.nlri).unwrap();
+        let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
+        while withdrawn.is_empty() {
+            let message = read_message(&mut self.stream).await.unwrap();
+            assert_ne!(message[18], NOTIFICATION);
+            if message[18] == UPDATE {
+                let update = decode_update(&message).unwrap();
+                announced.extend(update.announced);
+                withdrawn.extend(update.withdrawn);
+            }
+        }
+        assert_eq!((announced, withdrawn), (vec![self.route.nlri.clone()], vec![self.route.nlri]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_input_harms_nobody_else() {
-    let bench = Bench::start();
-    let mut bystander = bench.bring_up(Who::Bystander, When::Established).await;
-    let name = format!("{:?}", Who::Bystander);
-    let route = blackhole("203.0.113.7");
-    bench.speaker.announce(&name, CommandId(1), route.clone()).unwrap();
+    let bench = Bench::start().await;
+    let bystander = Bystander::of(&bench).await;
     let mut complaints = Vec::new();
     for row in table::rows() {
         complaints.extend(bench.check(&row).await);
-        let status = bench.status(Who::Bystander);
-        let untouched = (SessionState::Established, 1, 1);
-        let now = (status.state, status.counters.established, status.routes);
-        assert_eq!(now, untouched, "M{:02} {}", row.number, row.name);
+        bystander.check(&bench, &format!("M{:02} {}", row.number, row.name));
     }
     assert!(complaints.is_empty(), "{complaints:#?}");
-    // It has had its route once, nothing else, and loses it only now.
-    bench.speaker.withdraw(&name, CommandId(2), &route.nlri).unwrap();
-    let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
-    while withdrawn.is_empty() {
-        let message = read_message(&mut bystander).await.unwrap();
-        assert_ne!(message[18], NOTIFICATION);
-        if message[18] == UPDATE {
-            let update = decode_update(&message).unwrap();
-            announced.extend(update.announced);
-            withdrawn.extend(update.withdrawn);
+    bystander.finish(&bench).await;
+}
+
+/// M07, and M61 where it sends an octet now and then: the rest of a message does not come. The hold
+/// timer ends it, and only whole messages restart that.
+#[tokio::test]
+async fn half_a_message_does_not_hold_the_session() {
+    let bench = Bench::start().await;
+    let bystander = Bystander::of(&bench).await;
+    for (name, begin, pause) in [("silence", 18, 3600), ("an octet a second", 19, 1)] {
+        let mut stream = bench.bring_up(Who::Slow, When::Established).await;
+        let octets = lying_message(UPDATE, 4000, &[]);
+        let (mut reader, mut writer) = stream.split();
+        writer.write_all(&octets[..begin]).await.unwrap();
+        let trickle = async {
+            for octet in [0].iter().cycle() {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                // It may be gone already.
+                let _ = writer.write_all(&[*octet]).await;
+            }
+        };
+        let end = async {
+            let mut all = Vec::new();
+            timeout(PATIENCE, reader.read_to_end(&mut all)).await.unwrap().unwrap();
+            all
+        };
+        let all = tokio::select! {
+            all = end => all,
+            () = trickle => unreachable!("it has no end"),
+        };
+        let last = &all[all.len() - 21..];
+        assert_eq!(last[18..], [NOTIFICATION, 4, 0], "{name}: {last:02x?}");
+        bystander.check(&bench, name);
+    }
+    bystander.finish(&bench).await;
+}
+
+/// M61: the peer talks on and does not read. Its session ends after three hold times, and what it was
+/// to lose is never said to be gone before.
+#[tokio::test]
+async fn a_peer_that_reads_nothing_is_given_up() {
+    let bench = Bench::start().await;
+    let bystander = Bystander::of(&bench).await;
+    let mut stream = bench.bring_up(Who::Slow, When::Established).await;
+    let slow = "Slow";
+    let routes: Vec<Route> =
+        (54..=255).map(|host| ntp_filter(&format!("203.0.113.{host}"))).collect();
+    let give = |round: u64| {
+        for route in &routes {
+            match round % 2 {
+                0 => bench.speaker.announce(slow, CommandId(round), route.clone()).unwrap(),
+                _ => bench.speaker.withdraw(slow, CommandId(round), &route.nlri).unwrap(),
+            }
+        }
+    };
+    let is_up = || bench.status(Who::Slow).state == SessionState::Established;
+    let mut unconfirmed = 0;
+    let ending = async {
+        for round in 0.. {
+            give(round);
+            if round % 50 == 0 {
+                let _ = stream.write_all(&message(KEEPALIVE, &[])).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if !is_up() {
+                break;
+            }
+            unconfirmed = unconfirmed.max(bench.status(Who::Slow).unconfirmed_withdraws);
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(2 * PATIENCE, ending).await.unwrap();
+    let error = bench.status(Who::Slow).last_error_sent.unwrap();
+    assert_eq!((error.code, error.subcode), (8, 0));
+    assert!(unconfirmed > 0);
+    bystander.check(&bench, "it was given up");
+    bystander.finish(&bench).await;
+}
+
+/// M26: two connections with one peer, in every pair of states. One stays; the other gets 6/7.
+#[tokio::test]
+async fn of_two_connections_one_survives() {
+    // Ours is 127.0.0.1.
+    for (name, identifier) in [("the peer is higher", [192, 0, 2, 2]), ("we are", [10, 0, 0, 1])] {
+        for when in [When::OpenSent, When::OpenConfirm, When::Established] {
+            let name = format!("{name}, {when:?}");
+            let bench = Bench::start().await;
+            let bystander = Bystander::of(&bench).await;
+            let open = {
+                let mut open = Who::Both.open();
+                open[24..28].copy_from_slice(&identifier);
+                open
+            };
+            let accepted = timeout(PATIENCE, bench.listener.accept()).await.unwrap();
+            let (mut theirs, _) = accepted.unwrap();
+            assert_eq!(read_message(&mut theirs).await.unwrap()[18], 1, "OPEN");
+            // So far on the connection that the speaker opened.
+            if when != When::OpenSent {
+                theirs.write_all(&open).await.unwrap();
+                assert_eq!(read_message(&mut theirs).await.unwrap()[18], KEEPALIVE);
+            }
+            if when == When::Established {
+                theirs.write_all(&message(KEEPALIVE, &[])).await.unwrap();
+                bench
+                    .wait(&name, || bench.status(Who::Both).state == SessionState::Established)
+                    .await;
+            }
+            // And on the other one until it is told more than OPEN.
+            let mut ours = bench.connect(Who::Both).await;
+            ours.write_all(&open).await.unwrap();
+            if when == When::OpenSent {
+                assert_eq!(read_message(&mut ours).await.unwrap()[18], KEEPALIVE);
+                theirs.write_all(&open).await.unwrap();
+            }
+            // The higher one's connection stays, or the one that is established.
+            let ours_stays = identifier[0] == 192 && when != When::Established;
+            let (stays, goes) = if ours_stays { (&mut ours, theirs) } else { (&mut theirs, ours) };
+            assert_eq!(last_words(goes).await, Some((6, 7)), "{name}");
+            stays.write_all(&message(KEEPALIVE, &[])).await.unwrap();
+            bench.wait(&name, || bench.status(Who::Both).state == SessionState::Established).await;
+            bystander.check(&bench, &name);
+            bystander.finish(&bench).await;
         }
     }
-    assert_eq!((announced, withdrawn), (vec![route.nlri.clone()], vec![route.nlri]));
+}
+
+/// M62: connections from everywhere. Nothing is kept of them; a wrong key and a short TTL are the
+/// kernel's to drop (tests/bird/transport.rs).
+#[tokio::test]
+async fn strangers_are_turned_away() {
+    let bench = Bench::start().await;
+    let bystander = Bystander::of(&bench).await;
+    for host in 0..1000_u16 {
+        let [high, low] = host.to_be_bytes();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 7, high, low.max(1)], 0))).unwrap();
+        let mut stream = socket.connect(bench.address).await.unwrap();
+        let _ = stream.write_all(&Who::External.open()).await;
+        let mut nothing = [0; 1];
+        let read = timeout(PATIENCE, stream.read(&mut nothing)).await.unwrap();
+        assert!(!matches!(read, Ok(1..)), "it was told something");
+    }
+    assert_eq!(bench.speaker.peers().len(), Who::ALL.len());
+    bystander.check(&bench, "strangers");
+    bystander.finish(&bench).await;
+}
+
+/// Code and subcode of the NOTIFICATION that a connection ends with.
+async fn last_words(mut stream: TcpStream) -> Option<(u8, u8)> {
+    let mut last = None;
+    while let Some(message) = read_message(&mut stream).await {
+        last = (message[18] == NOTIFICATION).then(|| (message[19], message[20]));
+    }
+    last
 }

@@ -199,6 +199,15 @@ mod tests {
         SessionError::new(Timestamp::ZERO, &message).to_string()
     }
 
+    /// RFC 4486, RFC 8538, RFC 9384.
+    #[test]
+    fn every_cease_has_a_name() {
+        let names: BTreeSet<String> = (1..=10).map(|subcode| text(6, subcode, b"")).collect();
+        assert_eq!(names.len(), 10, "{names:?}");
+        assert!(names.iter().all(|name| !name.contains("Unknown")), "{names:?}");
+        assert_eq!(text(6, 9, b"\x06\x02\x03bye"), "6/9 Hard Reset: bye");
+    }
+
     #[test]
     fn the_peers_text_is_shown_harmless() {
         for (code, subcode, data, shown) in [

@@ -1,5 +1,6 @@
 //! What a session takes from its peer's announcements.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tidegate_bgpd::Family;
@@ -80,6 +81,28 @@ fn routes_and_rules_are_taken_in() {
     assert_eq!(only(&mut bench).announced, []);
     bench.session.handle_closed(bench.now, Direction::Incoming, "broken".to_owned());
     assert_eq!(news(&mut bench), [News::Lost]);
+}
+
+/// RFC 4760 §3, RFC 2545 §3: one address or, in IPv6, a second one of the link. FlowSpec has none.
+#[test]
+fn next_hops_have_their_lengths() {
+    let mut bench = up(SessionOptions::default(), PEER_AS, &[1, 4, 0, 2, 0, 1]);
+    news(&mut bench);
+    let global: IpAddr = "2001:db8::2".parse().unwrap();
+    for (length, taken) in [(16, true), (32, true), (4, false), (15, false), (255, false)] {
+        let mut value = vec![0, 2, 1, length];
+        value.extend([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        value.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        value.truncate(4 + usize::from(length));
+        value.extend([0, 48, 0x20, 1, 13, 0xb8, 0, 7]);
+        let attribute = [&[0x80, 14, value.len() as u8][..], &value].concat();
+        bench.give(&update(&[], &[&attribute, &ATTRIBUTES[..13]].concat(), &[]));
+        let update = only(&mut bench);
+        let hop = update.path.next_hop.filter(|_| !update.announced.is_empty());
+        assert_eq!(hop, taken.then_some(global), "{length}");
+    }
+    bench.give(&rule(0.0));
+    assert_eq!(only(&mut bench).path.next_hop, None);
 }
 
 /// RFC 7606 §2: what is malformed withdraws what it is about.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stop at a surprise too")]
 
+mod attributes;
 mod bench;
 mod dump;
 mod fsm;
