@@ -8,6 +8,7 @@
     reason = "a test may stop at the first surprise"
 )]
 
+mod captures;
 mod gate;
 mod oracles;
 mod rib;

@@ -17,7 +17,7 @@ use tidegate_model::{
     NumericOperator, NumericTest, Route, TrafficFilteringAction,
 };
 
-fn vectors(list: &str) -> Vec<Value> {
+pub(crate) fn vectors(list: &str) -> Vec<Value> {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/bgp/flowspec-vectors.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
@@ -29,7 +29,7 @@ fn vectors(list: &str) -> Vec<Value> {
     all[list].as_array().unwrap().clone()
 }
 
-fn octets(value: &Value) -> Option<Vec<u8>> {
+pub(crate) fn octets(value: &Value) -> Option<Vec<u8>> {
     let text = value.as_str()?;
     let digit = |index| u8::from_str_radix(&text[index..index + 2], 16).unwrap();
     Some((0..text.len()).step_by(2).map(digit).collect())
