@@ -1,8 +1,9 @@
 //! Backends: what installs mitigations, behind one trait.
 //!
 //! [`kernel`] is nftables on this host, [`speaker`] the sessions of the embedded BGP speaker,
-//! [`external`] runs the drivers of other routing daemons, of which [`bird`] is one, and [`fake`]
-//! keeps everything in memory for tests and dry runs. Each takes
+//! [`external`] runs the drivers of other routing daemons, [`bird`], [`exabgp`], [`frr`] and [`gobgp`],
+//! whose leases the [`reaper`] ends, and [`fake`] keeps everything in memory for tests and dry runs.
+//! [`snippet`] is for daemons that take routes from the speaker. Each takes
 //! [`Command`](tidegate_model::Command)s without ever making the caller wait, and answers with
 //! [`BackendEvent`]s on one channel that all backends share.
 //!
@@ -11,9 +12,14 @@
 
 pub mod backend;
 pub mod bird;
+pub mod exabgp;
 pub mod external;
 pub mod fake;
+pub mod frr;
+pub mod gobgp;
 pub mod kernel;
+pub mod reaper;
+pub mod snippet;
 pub mod speaker;
 
 pub use backend::{

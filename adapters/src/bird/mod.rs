@@ -13,7 +13,7 @@
 //! BIRD and us, so the reaper is what ends a lease.
 //!
 //! Peering with BIRD over loopback is faster and needs no lease: see
-//! `snippet`. This is for those who cannot add a session.
+//! [`snippet`](crate::snippet). This is for those who cannot add a session.
 //!
 //! Absent: tests that are always true or false, more than 16 alternatives of a bitmask, and
 //! redirection to an IPv6 address, none of which BIRD's language can say.

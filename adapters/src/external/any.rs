@@ -6,6 +6,9 @@ use tidegate_model::Nlri;
 use super::{Change, Driver, ExternalError, Observation, Refusal};
 use crate::backend::Capabilities;
 use crate::bird::{BirdConfig, BirdDriver};
+use crate::exabgp::{ExabgpConfig, ExabgpDriver};
+use crate::frr::{FrrConfig, FrrDriver};
+use crate::gobgp::{GobgpConfig, GobgpDriver};
 
 /// Which daemon, and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +16,12 @@ use crate::bird::{BirdConfig, BirdDriver};
 pub enum ExternalConfig {
     /// BIRD 2.
     Bird(BirdConfig),
+    /// ExaBGP 4 or 5.
+    Exabgp(ExabgpConfig),
+    /// FRR, for blackholes.
+    Frr(FrrConfig),
+    /// GoBGP 3 or 4.
+    Gobgp(GobgpConfig),
 }
 
 impl ExternalConfig {
@@ -21,6 +30,9 @@ impl ExternalConfig {
     pub fn driver(&self) -> AnyDriver {
         match self {
             Self::Bird(config) => AnyDriver::Bird(BirdDriver::new(config.clone())),
+            Self::Exabgp(config) => AnyDriver::Exabgp(ExabgpDriver::new(config.clone())),
+            Self::Frr(config) => AnyDriver::Frr(FrrDriver::new(config.clone())),
+            Self::Gobgp(config) => AnyDriver::Gobgp(GobgpDriver::new(config.clone())),
         }
     }
 }
@@ -30,6 +42,12 @@ impl ExternalConfig {
 pub enum AnyDriver {
     /// BIRD 2.
     Bird(BirdDriver),
+    /// ExaBGP 4 or 5.
+    Exabgp(ExabgpDriver),
+    /// FRR, for blackholes.
+    Frr(FrrDriver),
+    /// GoBGP 3 or 4.
+    Gobgp(GobgpDriver),
 }
 
 /// The same call to whichever driver it is.
@@ -37,6 +55,9 @@ macro_rules! each {
     ($any:expr, $driver:ident => $call:expr) => {
         match $any {
             AnyDriver::Bird($driver) => $call,
+            AnyDriver::Exabgp($driver) => $call,
+            AnyDriver::Frr($driver) => $call,
+            AnyDriver::Gobgp($driver) => $call,
         }
     };
 }

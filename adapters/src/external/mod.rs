@@ -18,7 +18,7 @@
 //! what the embedded speaker sends.
 //!
 //! Absent on purpose: retries of routes, which are the reconciler's, and leases, which are the
-//! reaper's.
+//! [reaper](crate::reaper)'s.
 
 mod any;
 mod guard;
@@ -36,6 +36,7 @@ use tidegate_model::{Nlri, Route};
 pub use any::{AnyDriver, ExternalConfig};
 pub use guard::Guard;
 pub use worker::ExternalBackend;
+pub(crate) use worker::changed;
 
 use crate::backend::Capabilities;
 
@@ -263,4 +264,9 @@ pub(crate) mod family_names {
         let read = |name: &String| name.parse().map_err(serde::de::Error::custom);
         names.iter().map(read).collect()
     }
+}
+
+/// The default of a driver's families.
+pub(crate) fn all_families() -> BTreeSet<tidegate_bgpd::Family> {
+    tidegate_bgpd::Family::ALL.into()
 }

@@ -60,6 +60,12 @@ impl RawAttribute {
     }
 }
 
+/// One attribute of these octets and nothing else.
+pub(crate) fn split_attribute(octets: &[u8]) -> Option<RawAttribute> {
+    let (attribute, rest) = RawAttribute::split(octets)?;
+    rest.is_empty().then_some(attribute)
+}
+
 /// The path attributes of `route`, in the order of the message.
 ///
 /// # Errors
