@@ -151,7 +151,7 @@ pub enum SpeakerEvent {
         state: BackendState,
     },
     /// What a peer's FlowSpec rule is worth has changed, or the rule is gone. One that is infeasible
-    /// must not be acted on. Whoever missed some, as `events_lost` tells, asks for
+    /// must not be acted on, and one that is feasible only if a policy says so (RFC 8212). Whoever missed some, as `events_lost` tells, asks for
     /// [`SpeakerHandle::learnt`].
     FlowSpec(Change),
     /// A route made a peer end the session, and is not sent to it any more until it is withdrawn

@@ -1,6 +1,6 @@
 //! The task that drives one peer's session.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{self, Future};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tidegate_model::{BackendId, BackendState, Outcome};
+use tidegate_model::{BackendId, BackendState, FlowSpecRule, Outcome};
 use tokio::io::Ready;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
@@ -20,7 +20,7 @@ use super::connection::{Connection, Link};
 use super::roster::Roster;
 use super::sockopt;
 use super::transport::Transport;
-use crate::learnt::{LearntRoutes, News};
+use crate::learnt::{Change, LearntRoutes, News};
 use crate::session::{Action, Admission, Direction, Session, SessionEvent};
 use crate::speaker::SpeakerEvent;
 
@@ -40,6 +40,26 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 /// A task that ran so long before it panicked is started again after the shortest time.
 const SOUND: Duration = Duration::from_secs(300);
 
+/// Events that wait for room in the channel.
+#[derive(Debug, Default)]
+struct Backlog {
+    events: VecDeque<SpeakerEvent>,
+    /// News of rules, by the peer that they are of: only the latest of each, and behind everything
+    /// else, so that no peer can drown what is said of our own routes.
+    rules: BTreeMap<(String, FlowSpecRule), Change>,
+}
+
+impl Backlog {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.rules.is_empty()
+    }
+
+    fn pop(&mut self) -> Option<SpeakerEvent> {
+        let rule = |rules: &mut BTreeMap<_, _>| rules.pop_first().map(|(_, change)| change);
+        self.events.pop_front().or_else(|| rule(&mut self.rules).map(SpeakerEvent::FlowSpec))
+    }
+}
+
 /// A session that the handle and its task share. The lock is held for microseconds, never while
 /// waiting.
 #[derive(Debug)]
@@ -51,8 +71,7 @@ pub(crate) struct SharedSession {
     pub(crate) events_lost: AtomicU64,
     /// How often the task panicked and was started again.
     pub(crate) restarts: AtomicU64,
-    /// Events that wait for room in the channel.
-    backlog: Mutex<VecDeque<SpeakerEvent>>,
+    backlog: Mutex<Backlog>,
     /// The sockets of both directions.
     links: Mutex<[Weak<Link>; 2]>,
 }
@@ -96,7 +115,7 @@ impl SharedSession {
         *link = connection.link();
     }
 
-    fn backlog(&self) -> MutexGuard<'_, VecDeque<SpeakerEvent>> {
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -294,10 +313,12 @@ impl PeerTask {
             more |= self.write(&mut session, state, direction);
         }
         self.act(&mut session, state);
-        while let Some(event) = session.poll_event() {
+        let events: Vec<SessionEvent> = std::iter::from_fn(|| session.poll_event()).collect();
+        // Commands need not wait while the peer's routes are judged.
+        drop(session);
+        for event in events {
             self.report(state, event);
         }
-        drop(session);
         self.deliver();
         more
     }
@@ -461,32 +482,38 @@ impl PeerTask {
     fn learn(&self, news: News) {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
         learnt.handle_news(&self.name, news);
+        let mut backlog = self.session.backlog();
         while let Some(change) = learnt.poll_change() {
-            self.tell(SpeakerEvent::FlowSpec(change));
+            let key = (change.peer.clone(), change.rule.clone());
+            backlog.rules.insert(key, change);
+            if backlog.rules.len() > BACKLOG && backlog.rules.pop_first().is_some() {
+                self.session.events_lost.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
     fn tell(&self, event: SpeakerEvent) {
         let mut backlog = self.session.backlog();
-        if backlog.len() >= BACKLOG {
-            backlog.pop_front();
+        if backlog.events.len() >= BACKLOG {
+            backlog.events.pop_front();
             self.session.events_lost.fetch_add(1, Ordering::Relaxed);
         }
-        backlog.push_back(event);
+        backlog.events.push_back(event);
     }
 
     /// Hands over as many events as there is room for.
     fn deliver(&self) {
         let mut backlog = self.session.backlog();
-        while let Some(event) = backlog.pop_front() {
-            match self.events.try_send(event) {
-                Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(event)) => {
-                    backlog.push_front(event);
-                    break;
+        while !backlog.is_empty() {
+            match self.events.try_reserve() {
+                Ok(room) => {
+                    if let Some(event) = backlog.pop() {
+                        room.send(event);
+                    }
                 }
+                Err(mpsc::error::TrySendError::Full(())) => break,
                 // Nobody listens any more.
-                Err(mpsc::error::TrySendError::Closed(_)) => backlog.clear(),
+                Err(mpsc::error::TrySendError::Closed(())) => *backlog = Backlog::default(),
             }
         }
     }
@@ -496,5 +523,34 @@ async fn ready(connection: Option<&Connection>) -> io::Result<Ready> {
     match connection {
         Some(connection) => connection.ready().await,
         None => future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_model::{AddressFamily, FlowSpecComponent};
+
+    use super::*;
+    use crate::learnt::{Offer, Verdict};
+
+    /// However often a peer's rule changes, what is said of our own routes goes first, and of the
+    /// rule only the last is told.
+    #[test]
+    fn rules_do_not_drown_what_is_said_of_our_routes() {
+        let prefix = FlowSpecComponent::DestinationPrefix("203.0.113.7/32".parse().unwrap());
+        let rule = FlowSpecRule::new(AddressFamily::Ipv4, vec![prefix]).unwrap();
+        let mut backlog = Backlog::default();
+        let offer = Offer { actions: Vec::new(), verdict: Verdict::Feasible };
+        for round in 0..1000 {
+            let offer = (round % 2 == 0).then(|| offer.clone());
+            let change = Change { peer: "peer".to_owned(), rule: rule.clone(), offer };
+            backlog.rules.insert((change.peer.clone(), rule.clone()), change);
+        }
+        let up = SpeakerEvent::State { peer: "peer".to_owned(), state: BackendState::Up };
+        backlog.events.push_back(up.clone());
+        assert_eq!(backlog.pop(), Some(up));
+        let gone = Change { peer: "peer".to_owned(), rule, offer: None };
+        assert_eq!(backlog.pop(), Some(SpeakerEvent::FlowSpec(gone)));
+        assert!(backlog.is_empty() && backlog.pop().is_none());
     }
 }

@@ -50,6 +50,8 @@ struct State {
     gate: Arc<Gate>,
     /// How many peers there have been.
     count: u64,
+    /// What peers should hold after a restart is complete.
+    replayed: bool,
     /// Nobody comes in any more.
     closed: bool,
 }
@@ -74,6 +76,7 @@ impl Roster {
                 peers: Vec::new(),
                 gate: Arc::new(Gate::new(config.gate.clone())),
                 count: 0,
+                replayed: false,
                 closed: false,
             }),
         });
@@ -113,7 +116,9 @@ impl Roster {
 
     /// What every peer should hold after a restart is complete.
     pub(crate) fn set_replayed(&self) {
-        for peer in &self.lock().peers {
+        let mut state = self.lock();
+        state.replayed = true;
+        for peer in &state.peers {
             peer.session.lock().handle_replayed();
         }
     }
@@ -201,7 +206,10 @@ impl Roster {
             seed,
         };
         let gate = gate_for(&state.gate, &config, range.is_some());
-        let session = Session::new(self.clock.now(), settings, gate);
+        let mut session = Session::new(self.clock.now(), settings, gate);
+        if state.replayed {
+            session.handle_replayed();
+        }
         let session = Arc::new(SharedSession::new(session));
         let task = PeerTask {
             name: config.name.clone(),
