@@ -58,6 +58,9 @@ pub struct Replay {
     /// Print one JSON event a line instead of the timeline for people.
     #[arg(long)]
     pub json: bool,
+    /// Write the packets of each attack, and those from before it, to a file in this directory.
+    #[arg(long, value_name = "DIR")]
+    pub forensics: Option<PathBuf>,
     /// Show the exact BGP UPDATE that each peer would be sent, in hex and decoded.
     #[arg(long)]
     pub updates: bool,

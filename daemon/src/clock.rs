@@ -1,16 +1,20 @@
-//! The only clocks that are read: monotonic time for the engine, wall time for records.
+//! The only clocks that are read: time since boot for the engine, wall time for records.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::SignedDuration;
+use rustix::time::{ClockId, clock_gettime};
 use tidegate_model::Timestamp;
 
-/// A monotonic clock whose origin is its own creation, tied to the wall clock at that moment.
+/// A clock whose origin is its own creation, tied to the wall clock at that moment.
 ///
-/// A later step of the wall clock moves nothing: times shown stay consistent with each other.
+/// It never runs backwards, and goes on while the machine is suspended (`CLOCK_BOOTTIME`): leases run
+/// out in that time as well. A later step of the wall clock moves nothing: times shown stay consistent
+/// with each other.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    started: Instant,
+    /// Time since boot.
+    started: Duration,
     wall: WallOrigin,
 }
 
@@ -20,13 +24,13 @@ impl Clock {
     pub fn start() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let nanoseconds = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
-        Self { started: Instant::now(), wall: WallOrigin(nanoseconds) }
+        Self { started: since_boot(), wall: WallOrigin(nanoseconds) }
     }
 
     /// Time since the start.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        Timestamp::ZERO + self.started.elapsed()
+        Timestamp::ZERO + since_boot().saturating_sub(self.started)
     }
 
     /// Seconds since the Unix epoch as the wall clock has it now, for the hours of the day.
@@ -40,6 +44,13 @@ impl Clock {
     pub const fn wall(&self) -> WallOrigin {
         self.wall
     }
+}
+
+/// Time since boot, also what of it the machine was suspended.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Wall time, in nanoseconds since the Unix epoch, at the origin of a monotonic clock.
@@ -79,6 +90,14 @@ impl WallOrigin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_on() {
+        let clock = Clock::start();
+        let (one, next) = (clock.now(), clock.now());
+        assert!(one <= next && next < Timestamp::ZERO + Duration::from_secs(3600));
+        assert!(clock.wall().nanos_at(one) > 1_600_000_000_000_000_000);
+    }
 
     #[test]
     fn formats_utc() {

@@ -2,20 +2,23 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
 use tidegate_detector::capture::live::LiveCapture;
+use tidegate_detector::packet::Tunnels;
 use tidegate_policy::Report;
 
 use crate::backends::Backends;
 use crate::cli::{Check, Cli, CommandLine, Replay, Run};
 use crate::clock::{Clock, WallOrigin};
 use crate::config;
+use crate::forensics::{Archive, Context, Settings};
 use crate::output::{Format, Printer, Updates};
 use crate::policy_repo::{LoadError, PolicyRepo};
-use crate::replay::{ReplayError, replay};
+use crate::replay::{ReplayError, replay_into};
 use crate::run::{self, Running};
 
 /// The command line, the configuration, the policy or the capture is wrong.
@@ -91,7 +94,15 @@ fn replay_file(arguments: &Replay) -> Result<(), Failure> {
     let updates = if arguments.updates { Updates::Shown } else { Updates::Hidden };
     let stdout = BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
     let printer = Printer::new(stdout, format(arguments.json), updates, WallOrigin::EPOCH);
-    replay(&arguments.capture, &policy, printer).map_err(|error| match error {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let context = Context {
+        interfaces: vec![name(&arguments.capture)],
+        tunnels: Tunnels::NONE,
+        wall: WallOrigin::EPOCH,
+    };
+    let forensics = arguments.forensics.clone().map(Settings::new);
+    let forensics = forensics.map(|settings| open_archive(settings, context)).transpose()?;
+    replay_into(&arguments.capture, &policy, printer, forensics).map_err(|error| match error {
         ReplayError::Capture(error) => Failure::BadInput(error.to_string()),
         ReplayError::Output(error) if error.kind() == ErrorKind::BrokenPipe => Failure::Closed,
         ReplayError::Output(_) => Failure::Running(error.to_string()),
@@ -163,6 +174,10 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     let capture =
         LiveCapture::open(&options).map_err(|error| Failure::BadInput(error.to_string()))?;
     let clock = Clock::start();
+    let interfaces = capture.interfaces().iter().map(ToString::to_string).collect();
+    let context = Context { interfaces, tunnels: config.tunnels, wall: clock.wall() };
+    let forensics = config.forensics.clone().map(|settings| open_archive(settings, context));
+    let forensics = forensics.transpose()?;
     let stdout = anstream::AutoStream::auto(io::stdout());
     let printer = Printer::new(stdout, format(arguments.json), Updates::Hidden, clock.wall());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -176,8 +191,15 @@ fn run(arguments: &Run) -> Result<(), Failure> {
         let backends = Backends::start(&policy, &config, seed)
             .map_err(|error| Failure::Running(error.to_string()))?;
         let config = (config, arguments.config.clone());
-        let running = Running { config, policy, capture, backends, clock, seed };
+        let running = Running { config, policy, capture, forensics, backends, clock, seed };
         run::run(running, printer).await.map_err(|error| Failure::Running(error.to_string()))
+    })
+}
+
+fn open_archive(settings: Settings, context: Context) -> Result<Archive, Failure> {
+    let directory = settings.directory.display().to_string();
+    Archive::open(settings, context).map_err(|error| {
+        Failure::BadInput(format!("cannot keep forensic captures in {directory}: {error}"))
     })
 }
 

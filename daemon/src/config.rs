@@ -13,9 +13,11 @@ use tidegate_policy::text::{Collector, Document, Source, Table, Value, instead_o
 use tidegate_policy::{ConnectMode, Diagnostic, Policy, Report};
 
 use self::repository::Repository;
+use crate::forensics::Settings;
 use crate::policy_repo::{LoadError, PolicyRepo};
 
 mod capture;
+mod forensics;
 mod repository;
 
 /// Largest configuration file that is read, in bytes.
@@ -33,6 +35,8 @@ pub struct Config {
     pub capture: LiveOptions,
     /// Tunnels whose packets are counted at the addresses inside.
     pub tunnels: Tunnels,
+    /// Where the packets of incidents are written, if anywhere.
+    pub forensics: Option<Settings>,
     /// Addresses on which the speaker waits for peers.
     pub listen: BTreeSet<SocketAddr>,
     /// How the sessions with some peers are guarded, by the peer's name in the policy.
@@ -135,6 +139,9 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
     let capture = root
         .optional("capture", "{ interface = \"eth0\" }")
         .map_or_else(|| Some(Default::default()), |value| capture::resolve(&value.table()?));
+    let forensics = root
+        .optional("forensics", "{ directory = \"/var/lib/tidegate/forensics\" }")
+        .map_or(Some(None), |value| forensics::resolve(&value.table()?, directory).map(Some));
     let listen = root
         .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
         .map_or_else(|| Some(BTreeSet::new()), |value| resolve_listen(&value.table()?));
@@ -150,7 +157,15 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
     let Repository { signers, history, reload } = repository?;
     let policy = PolicyRepo { directory: policy?, signers, history };
     let (capture, tunnels) = capture?;
-    Some(Config { policy, reload, capture, tunnels, listen: listen?, sessions: sessions? })
+    Some(Config {
+        policy,
+        reload,
+        capture,
+        tunnels,
+        forensics: forensics?,
+        listen: listen?,
+        sessions: sessions?,
+    })
 }
 
 fn resolve_listen(table: &Table<'_>) -> Option<BTreeSet<SocketAddr>> {
@@ -283,6 +298,33 @@ mod tests {
             ("decapsulate = [\"vxlan\"]", "`vxlan`"),
         ] {
             let report = capture(keys).unwrap_err();
+            assert!(report.contains(expected), "{keys}: {report}");
+        }
+    }
+
+    #[test]
+    fn forensics_needs_a_directory_and_nothing_else() {
+        let forensics =
+            |keys: &str| resolve_text(&format!("policy = \"p\"\n[forensics]\n{keys}\n"));
+        let settings = forensics("directory = \"packets\"").unwrap().forensics.unwrap();
+        assert_eq!(settings, Settings::new("etc/packets".into()));
+        let keys = "directory = \"/srv\"\nbefore = \"10s\"\nmemory-bytes = 10485760\n\
+                    file-bytes = 65536\npackets-in-full = 5\nsampling = 0\nmax-files = 2\n\
+                    max-bytes = 131072\nmax-age = \"2h\"";
+        let settings = forensics(keys).unwrap().forensics.unwrap();
+        assert_eq!((settings.before.as_secs(), settings.budget().rate), (10, 1 << 20));
+        assert_eq!(
+            (settings.file.bytes, settings.file.full, settings.file.sampling),
+            (65_536, 5, 0)
+        );
+        assert_eq!((settings.max_files, settings.max_bytes), (2, 131_072));
+        assert_eq!(settings.max_age.as_secs(), 7200);
+        for (keys, expected) in [
+            ("", "`forensics` has no `directory`"),
+            ("directory = \"d\"\nbefore = \"0s\"", "before"),
+            ("directory = \"d\"\nmax-fles = 1", "did you mean `max-files`?"),
+        ] {
+            let report = forensics(keys).unwrap_err();
             assert!(report.contains(expected), "{keys}: {report}");
         }
     }

@@ -12,6 +12,7 @@ pub mod commands;
 pub mod config;
 pub mod engine;
 pub mod event;
+pub mod forensics;
 pub mod json;
 pub mod offline;
 pub mod output;

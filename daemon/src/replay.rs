@@ -9,13 +9,15 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tidegate_detector::capture::CaptureError;
-use tidegate_detector::capture::file::{CaptureFile, Oddities};
+use tidegate_detector::capture::file::{CaptureFile, Frame, Oddities};
+use tidegate_detector::forensics::Recorder;
 use tidegate_detector::{Meter, TICK};
 use tidegate_model::{AttackEvent, BackendState, OutcomeKind, Timestamp};
 use tidegate_policy::Policy;
 
 use crate::engine::{Engine, EngineInput, EngineOutput};
-use crate::event::{EventKind, Verb};
+use crate::event::{Event, EventKind, Verb};
+use crate::forensics::Archive;
 use crate::offline::OfflineBackends;
 use crate::output::{Printer, fields};
 use crate::pipeline;
@@ -51,14 +53,31 @@ pub fn replay(
     policy: &Arc<Policy>,
     printer: Printer<impl Write>,
 ) -> Result<(), ReplayError> {
+    replay_into(capture, policy, printer, None)
+}
+
+/// The same, and writes the packets of each attack to `forensics`.
+///
+/// # Errors
+/// Those of [`replay`]. Packets that cannot be written are lost, and said so.
+pub fn replay_into(
+    capture: &Path,
+    policy: &Arc<Policy>,
+    printer: Printer<impl Write>,
+    forensics: Option<Archive>,
+) -> Result<(), ReplayError> {
     let mut file = CaptureFile::open(capture)?;
     let bar = progress(file.total_bytes());
     let mut run = Run::new(policy, printer);
+    run.forensics = forensics.map(|archive| Forensics { archive, recorder: None });
     let mut frames = 0_u64;
     let damage = loop {
         match file.next_frame() {
             Ok(Some(frame)) => {
                 run.advance(frame.time)?;
+                if let Some(forensics) = &mut run.forensics {
+                    forensics.record(&frame);
+                }
                 run.meter.observe(frame.link, frame.data, frame.wire_length);
                 frames += 1;
             }
@@ -100,6 +119,37 @@ struct Run<W: Write> {
     /// How long nothing has been seen, wanted or installed.
     idle: Duration,
     tally: Tally,
+    forensics: Option<Forensics>,
+}
+
+/// Keeps the packets of each attack.
+struct Forensics {
+    archive: Archive,
+    /// From the first frame on.
+    recorder: Option<Recorder>,
+}
+
+impl Forensics {
+    fn record(&mut self, frame: &Frame<'_>) {
+        let Frame { time, link, data, wire_length } = *frame;
+        let recorder =
+            self.recorder.get_or_insert_with(|| Recorder::new(self.archive.budget(), time));
+        recorder.record(0, link, time.as_nanos(), data, wire_length);
+    }
+
+    fn finish_tick(&mut self, end: Timestamp) {
+        let segment = self.recorder.as_mut().and_then(|recorder| recorder.finish_tick(end));
+        if let Some(segment) = segment {
+            self.archive.handle_segment(segment);
+        }
+    }
+
+    /// What was copied last, while the attacks are still on.
+    fn hand_over(&mut self) {
+        if let Some(segment) = self.recorder.as_mut().and_then(Recorder::hand_over) {
+            self.archive.handle_segment(segment);
+        }
+    }
 }
 
 /// What the closing line says.
@@ -123,6 +173,7 @@ impl<W: Write> Run<W> {
             tick_end: None,
             idle: Duration::ZERO,
             tally: Tally::default(),
+            forensics: None,
         }
     }
 
@@ -159,6 +210,9 @@ impl<W: Write> Run<W> {
 
     fn tick(&mut self, end: Timestamp) -> Result<(), io::Error> {
         let summary = self.meter.finish_tick(end);
+        if let Some(forensics) = &mut self.forensics {
+            forensics.finish_tick(end);
+        }
         self.tally.packets += summary.packets;
         self.tally.malformed += summary.malformed;
         self.tally.unprotected += summary.unprotected;
@@ -174,6 +228,9 @@ impl<W: Write> Run<W> {
         let end = self.tick_end.unwrap_or_default();
         if self.tick_end.is_some() {
             self.tick(end)?;
+        }
+        if let Some(forensics) = &mut self.forensics {
+            forensics.hand_over();
         }
         let outputs = self.engine.handle(end, EngineInput::InputEnded);
         self.carry_out(end, outputs.into())?;
@@ -193,6 +250,9 @@ impl<W: Write> Run<W> {
                 EngineOutput::Event(event) => {
                     self.tally.count(&event.kind);
                     self.printer.event(&event)?;
+                    if let EventKind::Attack(attack) = &event.kind {
+                        self.keep_packets(&event, attack)?;
+                    }
                 }
                 EngineOutput::Command(command) => {
                     for outcome in self.backends.apply(command) {
@@ -200,6 +260,16 @@ impl<W: Write> Run<W> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn keep_packets(&mut self, event: &Event, attack: &AttackEvent) -> Result<(), io::Error> {
+        let Some(Forensics { archive, .. }) = &mut self.forensics else { return Ok(()) };
+        archive.handle_attack(attack, event.policy.as_deref());
+        for note in archive.poll_notes() {
+            let (name, text, extra) = note.describe();
+            self.printer.note(event.time, name, &text, fields(extra))?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_adapters::BackendEvent;
 use tidegate_detector::TrafficSummary;
-use tidegate_detector::capture::live::{CaptureControl, Intake, LiveCapture};
+use tidegate_detector::capture::live::{CaptureControl, Intake, LiveCapture, Recording};
 use tidegate_model::{BackendState, Timestamp};
 use tidegate_policy::Policy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,7 +31,8 @@ use crate::backends::Backends;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineInput, EngineOutput};
-use crate::event::Event;
+use crate::event::{Event, EventKind};
+use crate::forensics::{self, Archive, Desk};
 use crate::output::{Printer, fields};
 use crate::pipeline;
 use crate::reload::{Reloaded, Reloader};
@@ -78,6 +79,8 @@ pub struct Running {
     pub policy: Arc<Policy>,
     /// The open capture.
     pub capture: LiveCapture,
+    /// Where the packets of incidents are written, if anywhere.
+    pub forensics: Option<Archive>,
     /// The started backends, and where they report.
     pub backends: Backends,
     /// The clock that capture, engine and output share.
@@ -100,7 +103,8 @@ pub async fn run<W: Write + Send + 'static>(
         interrupt: signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?,
         hangup: signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?,
     };
-    let Running { config: (config, path), policy, capture, backends, clock, seed } = running;
+    let Running { config: (config, path), policy, capture, forensics, backends, clock, seed } =
+        running;
 
     let (events, event_queue) = sync_channel(EVENT_QUEUE);
     // Nothing is ever sent here: it closes when the printer thread ends.
@@ -125,11 +129,19 @@ pub async fn run<W: Write + Send + 'static>(
     });
 
     let stop = Arc::new(AtomicBool::new(false));
+    let (recording, desk) = match forensics {
+        Some(archive) => {
+            let started = start_forensics(archive, clock, &events);
+            let (recording, desk) = started.map_err(system("start the forensics thread"))?;
+            (Some(recording), Some(desk))
+        }
+        None => (None, None),
+    };
     let intake = Intake {
         config: pipeline::detector_config(&policy),
         seed,
-        tunnels: config.tunnels.clone(),
-        recording: None,
+        tunnels: config.tunnels,
+        recording,
     };
     let protection = capture.control();
     let (summaries, summary_queue) = mpsc::channel(SUMMARY_QUEUE);
@@ -139,7 +151,7 @@ pub async fn run<W: Write + Send + 'static>(
     let engine = Engine::new(&policy, seed);
     let reloader = Reloader::start(config, path, Arc::clone(&policy))
         .map_err(system("start the thread that reads the policy"))?;
-    let mut control = Control { engine, backends, protection, reloader, clock, events };
+    let mut control = Control { engine, backends, protection, reloader, clock, events, desk };
     let ended = control.serve(summary_queue, &mut signals).await;
     let text = match control.stop(&mut signals).await {
         Stop::Confirmed => "stopped: everything is withdrawn",
@@ -151,6 +163,9 @@ pub async fn run<W: Write + Send + 'static>(
     stop.store(true, Ordering::Relaxed);
     if capturing.join().is_err() {
         tracing::error!("the capture thread panicked");
+    }
+    if let Some(desk) = control.desk.take() {
+        desk.close(PRINT_DEADLINE);
     }
     control.events.send(Line::Note {
         time: clock.now(),
@@ -183,6 +198,19 @@ fn started_text(policy: &Policy, capture: &LiveCapture) -> String {
         policy.space.owned.len(),
         if policy.space.owned.len() == 1 { "" } else { "es" },
     )
+}
+
+/// The thread that writes the packets of incidents, and who tells it of them.
+fn start_forensics(
+    archive: Archive,
+    clock: Clock,
+    events: &EventSender,
+) -> Result<(Recording, Desk), io::Error> {
+    let mut events = EventSender { queue: events.queue.clone(), lost: 0 };
+    forensics::start(archive, move |note| {
+        let (name, text, fields) = note.describe();
+        events.send(Line::Note { time: clock.now(), name, text, fields });
+    })
 }
 
 fn start_capture(
@@ -235,6 +263,8 @@ struct Control {
     reloader: Reloader,
     clock: Clock,
     events: EventSender,
+    /// Who is told of attacks, to write their packets.
+    desk: Option<Desk>,
 }
 
 impl Control {
@@ -349,7 +379,12 @@ impl Control {
         for output in self.engine.handle(self.clock.now(), input) {
             match output {
                 EngineOutput::Command(command) => self.backends.send(command),
-                EngineOutput::Event(event) => self.events.send(Line::Event(event)),
+                EngineOutput::Event(event) => {
+                    if let (Some(desk), EventKind::Attack(attack)) = (&mut self.desk, &event.kind) {
+                        desk.report(attack, event.policy.as_ref());
+                    }
+                    self.events.send(Line::Event(event));
+                }
             }
         }
     }
