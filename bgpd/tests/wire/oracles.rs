@@ -4,13 +4,19 @@
 //! whole unicast messages, and FlowSpec rules one at a time, but knows no IPv6 prefix offset, so
 //! it is given IPv6 rules without their prefixes.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bgpkit_parser::models::{
-    AsnLength, AttributeValue, BgpMessage as KitMessage, BitmaskOperator, FlowSpecComponent as Kit,
-    MetaCommunity, NumericOperator as KitNumber, Origin as KitOrigin, parse_flowspec_nlri,
+    AsnLength, AttributeValue, BgpMessage as KitMessage, BitmaskOperator,
+    ExtendedCommunity as KitExtended, FlowSpecComponent as Kit, MetaCommunity,
+    NumericOperator as KitNumber, Origin as KitOrigin, parse_flowspec_nlri,
 };
 use netgauze_bgp_pkt::BgpMessage;
+use netgauze_bgp_pkt::community::{
+    ExtendedCommunity, ExtendedCommunityIpv6, TransitiveIpv4ExtendedCommunity,
+    TransitiveIpv6ExtendedCommunity,
+};
 use netgauze_bgp_pkt::path_attribute::{
     As4PathSegment, AsPath, MpReach, MpUnreach, PathAttributeValue,
 };
@@ -23,7 +29,7 @@ use tidegate_bgpd::convert::{encode_announce, encode_nlri, encode_withdraw};
 use tidegate_bgpd::{Family, SessionParameters};
 use tidegate_model::{
     AddressFamily, BitmaskMatch, FlowSpecComponent, FlowSpecRule, Nlri, NumericMatch,
-    NumericOperator, Route,
+    NumericOperator, Route, TrafficFilteringAction,
 };
 
 use crate::routes;
@@ -347,18 +353,128 @@ proptest! {
     }
 }
 
-#[test]
-fn end_of_rib_is_known_for_one() {
-    let parameters = SessionParameters {
+/// A session within our AS.
+fn internal() -> SessionParameters {
+    SessionParameters {
         local_as: 65010,
         peer_as: 65010,
         local_address: "10.99.0.1".parse().unwrap(),
         four_octet_as: true,
         families: Family::ALL.into(),
         role: None,
-    };
+    }
+}
+
+#[test]
+fn end_of_rib_is_known_for_one() {
+    let parameters = internal();
     for family in [Family::Ipv4Unicast, Family::Ipv6Unicast] {
         let message = tidegate_bgpd::convert::encode_end_of_rib(family);
         assert!(netgauze_update(&parameters, &message).end_of_rib().is_some(), "{family}");
     }
+}
+
+/// What both decoders make of each traffic filtering action. Where they know no name for it they
+/// give its type and octets, which are stated here after RFC 8955 §7 and RFC 7674.
+#[test]
+fn actions() {
+    use TrafficFilteringAction as Action;
+    let parameters = internal();
+    let rule = FlowSpecRule::new(
+        AddressFamily::Ipv4,
+        vec![FlowSpecComponent::IpProtocol(NumericMatch::equal(17))],
+    )
+    .unwrap();
+    for (action, expected) in [
+        (Action::RateLimitBytes(9600.0), "8006 0000 46160000"),
+        (Action::RateLimitPackets(1000.0), "800c 0000 447a0000"),
+        (Action::TrafficAction { sample: true, terminal: false }, "8007 000000000002"),
+        (Action::TrafficAction { sample: false, terminal: true }, "8007 000000000001"),
+        (Action::RedirectAs2(65010, 12345), "8008 fdf2 00003039"),
+        (Action::RedirectIpv4([192, 0, 2, 9].into(), 77), "8108 c0000209 004d"),
+        (Action::RedirectAs4(4_200_000_000, 77), "8208 fa56ea00 004d"),
+        (Action::RedirectToIp("192.0.2.9".parse().unwrap(), false), "010c c0000209 0000"),
+        (Action::RedirectToIp("192.0.2.9".parse().unwrap(), true), "010c c0000209 0001"),
+        (
+            Action::RedirectToIp("2001:db8::9".parse().unwrap(), true),
+            "000c 20010db8000000000000000000000009 0001",
+        ),
+        (Action::Mark(46), "8009 00000000002e"),
+    ] {
+        let route = Route {
+            nlri: Nlri::FlowSpec(rule.clone()),
+            next_hop: None,
+            communities: BTreeSet::new(),
+            large_communities: BTreeSet::new(),
+            actions: vec![action],
+        };
+        let message = encode_announce(&parameters, &[&route]).unwrap().message;
+        let update = netgauze_update(&parameters, &message);
+        let by_netgauze = update.path_attributes().iter().find_map(|one| match one.value() {
+            PathAttributeValue::ExtendedCommunities(list) => list.communities().first().map(octets),
+            PathAttributeValue::ExtendedCommunitiesIpv6(list) => {
+                list.communities().first().map(octets6)
+            }
+            _ => None,
+        });
+        let expected = expected.replace(' ', "");
+        assert_eq!(by_netgauze, Some(expected.clone()), "{action}");
+        // bgpkit-parser lists no IPv6 extended communities.
+        if let TrafficFilteringAction::RedirectToIp(IpAddr::V6(_), _) = action {
+            continue;
+        }
+        assert_eq!(kit_action(&without_reach(&message)), expected, "{action}");
+    }
+}
+
+fn octets(community: &ExtendedCommunity) -> String {
+    match community {
+        ExtendedCommunity::Unknown(one) => {
+            hex(&[&[one.code(), one.sub_type()][..], one.value()].concat())
+        }
+        ExtendedCommunity::TransitiveIpv4(
+            TransitiveIpv4ExtendedCommunity::FlowSpecRedirectToIpv4 { global_admin, local_admin },
+        ) => hex(&[&[0x01, 0x0c][..], &global_admin.octets(), &local_admin.to_be_bytes()].concat()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn octets6(community: &ExtendedCommunityIpv6) -> String {
+    match community {
+        ExtendedCommunityIpv6::TransitiveIpv6(
+            TransitiveIpv6ExtendedCommunity::FlowSpecRedirectToIpv6 { global_admin, local_admin },
+        ) => hex(&[&[0x00, 0x0c][..], &global_admin.octets(), &local_admin.to_be_bytes()].concat()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn kit_action(message: &[u8]) -> String {
+    let mut octets = bytes::Bytes::copy_from_slice(message);
+    let width = AsnLength::Bits32;
+    let update = match bgpkit_parser::parser::bgp::parse_bgp_message(&mut octets, false, &width) {
+        Ok(KitMessage::Update(update)) => update,
+        other => panic!("{other:?}"),
+    };
+    match update.attributes.iter_communities().next() {
+        Some(MetaCommunity::Extended(KitExtended::Raw(octets))) => hex(&octets),
+        Some(MetaCommunity::Extended(KitExtended::TransitiveIpv4Addr(one))) => {
+            hex(&[&[0x01, one.subtype][..], &one.global_admin.octets(), &one.local_admin].concat())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The same UPDATE without its first attribute, MP_REACH_NLRI, which bgpkit-parser cannot read of a
+/// FlowSpec family.
+fn without_reach(message: &[u8]) -> Vec<u8> {
+    const ATTRIBUTES: usize = 23;
+    assert_eq!(message[ATTRIBUTES..ATTRIBUTES + 2], [0x80, 14]);
+    let reach = 3 + usize::from(message[ATTRIBUTES + 2]);
+    let mut rest = message.to_vec();
+    rest.drain(ATTRIBUTES..ATTRIBUTES + reach);
+    let length = (rest.len() as u16).to_be_bytes();
+    rest[16..18].copy_from_slice(&length);
+    let attributes = ((rest.len() - ATTRIBUTES) as u16).to_be_bytes();
+    rest[21..ATTRIBUTES].copy_from_slice(&attributes);
+    rest
 }
