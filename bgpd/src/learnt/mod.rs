@@ -100,7 +100,8 @@ pub struct Update {
     pub end_of_rib: Option<Family>,
     /// Rules that there is no form for here.
     pub unsupported: u64,
-    /// The message could not be read so far that it is known what it is about.
+    /// The message could not be read so far that it is known what it is about: no route of the peer
+    /// is certain any more.
     pub is_unreadable: bool,
 }
 
@@ -282,6 +283,7 @@ impl LearntRoutes {
     fn take(&mut self, peer: &str, update: Update) {
         if update.is_unreadable {
             self.drop_where(peer, |_, _| true);
+            self.miss_unicast(peer);
             return;
         }
         if update.unsupported > 0 {
@@ -313,9 +315,7 @@ impl LearntRoutes {
         let known = self.peer(peer);
         if known.unicast.len() >= limit && !known.unicast.contains(&prefix) {
             known.beyond_limit += 1;
-            if !std::mem::replace(&mut known.is_incomplete, true) {
-                self.judge_all();
-            }
+            self.miss_unicast(peer);
             return;
         }
         known.unicast.insert(prefix);
@@ -406,6 +406,13 @@ impl LearntRoutes {
         if self.peers.get(peer).is_some_and(is_empty) {
             self.forget_misses(peer);
             self.peers.remove(peer);
+        }
+    }
+
+    /// From now on unicast routes of `peer` are missing.
+    fn miss_unicast(&mut self, peer: &str) {
+        if !std::mem::replace(&mut self.peer(peer).is_incomplete, true) {
+            self.judge_all();
         }
     }
 

@@ -252,6 +252,14 @@ fn a_rule_goes_with_its_session() {
     let unreadable = Update { is_unreadable: true, ..Update::default() };
     learnt.handle_news("b", News::Update(Box::new(unreadable)));
     assert_eq!(changes(&mut learnt), ["b 203.0.113.7/32: gone"]);
+    // Nor is it known whose a destination is, until that peer has told everything again.
+    unicast(&mut learnt, "a", "203.0.113.0/24", &external(65001, 1));
+    flow(&mut learnt, "a", "203.0.113.7/32", &external(65001, 1));
+    assert!(changes(&mut learnt)[0].contains("not every unicast route is kept"));
+    learnt.handle_news("b", News::Lost);
+    assert_eq!(changes(&mut learnt), ["a 203.0.113.7/32: feasible"]);
+    learnt.handle_news("a", News::Lost);
+    assert_eq!(changes(&mut learnt), ["a 203.0.113.7/32: gone"]);
     assert!(learnt.peers.is_empty() && learnt.unicast.is_empty());
     assert!(learnt.destinations.is_empty());
 }

@@ -199,7 +199,7 @@ impl Session {
 
     /// The session is back. Of what was kept for it, only that stays of which the peer has kept its
     /// own state, until End-of-RIB (RFC 4724 §4.2).
-    pub(super) fn wait_no_more_for_the_session(&mut self, now: Timestamp) {
+    pub(super) fn resume_learnt(&mut self, now: Timestamp) {
         let restart = self.up.as_ref().and_then(|up| up.negotiated.restart.as_ref());
         let preserved = restart.into_iter().flat_map(|restart| &restart.families);
         let preserved = preserved.filter(|(_, forwarding)| *forwarding).map(|(family, _)| *family);

@@ -230,7 +230,7 @@ impl Session {
         self.up = Some(Up { direction, parameters, gate, negotiated, since: now, refresh });
         self.counters.established = self.counters.established.wrapping_add(1);
         self.quarantine.handle_up();
-        self.wait_no_more_for_the_session(now);
+        self.resume_learnt(now);
         self.rib.resend_all();
         self.events.push_back(SessionEvent::Established);
     }
