@@ -14,6 +14,9 @@
 //! into the Adj-RIB-Out, which is their queue: it holds one entry per NLRI, never loses a withdraw,
 //! and answers for itself when it is full. What remains to be done is to wake the task, and there
 //! is nothing between it and the socket.
+//!
+//! Each peer task runs under a supervisor. If it panics its connections are closed, its peer is
+//! reported as down, and it is started again after a while with the same Adj-RIB-Out.
 
 mod clock;
 mod connection;

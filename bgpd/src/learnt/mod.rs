@@ -226,7 +226,8 @@ impl LearntRoutes {
             News::Update(update) => self.take(peer, *update),
             News::Lost => self.drop_where(peer, |_, _| true),
             News::Restarting(kept) => {
-                self.drop_where(peer, |family, _| !kept.contains(&family));
+                // What was kept before and has not come again goes (RFC 4724 §4.2).
+                self.drop_where(peer, |family, stale| stale || !kept.contains(&family));
                 self.mark_stale(peer);
             }
             News::Back(kept) => {

@@ -303,6 +303,13 @@ fn what_is_kept_goes_when_the_peer_is_complete() {
     let mut learnt = start();
     learnt.handle_news("a", News::WaitedEnough);
     assert_eq!(changes(&mut learnt), both);
+    // It is away again before it was complete.
+    let mut learnt = start();
+    learnt.handle_news("a", News::Back(rules.clone()));
+    flow(&mut learnt, "a", "203.0.113.7/32", &local(1));
+    learnt.handle_news("a", News::Restarting(rules));
+    assert_eq!(changes(&mut learnt), ["a 203.0.113.8/32: gone"]);
+    assert_eq!(kept(&learnt).len(), 1);
 }
 
 #[test]
