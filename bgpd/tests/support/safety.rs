@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use tidegate_bgpd::convert::encode_nlri;
 use tidegate_bgpd::egress::GatePolicy;
 use tidegate_model::{
     AddressFamily, Community, FlowSpecComponent, FlowSpecRule, Nlri, NumericMatch, OwnedSpace,
@@ -175,7 +176,10 @@ fn rule_is_safe(rule: &FlowSpecRule, route: &Route) -> bool {
             let either = |far| matches(rule, number, port, far) || matches(rule, number, far, port);
             (1024..65536).any(either)
         });
+    // With its length octet, which is one up to 239.
+    let short = encode_nlri(&route.nlri).is_ok_and(|octets| octets.len() <= 240);
     keeps_to_space(destination)
+        && short
         && destination.length() >= least
         && reaches.iter().all(|(some, _)| *some)
         && reaches.iter().any(|(_, every)| !*every)
