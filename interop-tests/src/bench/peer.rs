@@ -10,7 +10,7 @@ use super::{BenchError, system};
 use crate::lab::POLL_INTERVAL;
 
 /// A session that is not up by then is not going to be.
-pub(super) const SESSION_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const SESSION_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is kept of an UPDATE, and when its last octet had been read.
 pub(super) type Arrival<T = Vec<u8>> = (Instant, T);

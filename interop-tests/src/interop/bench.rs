@@ -10,6 +10,7 @@ use tidegate_model::AddressFamily;
 use super::InteropError;
 use super::ours::{Ours, OursConfig, Status};
 use super::peer::{PeerKind, Router, Setup, ThirdRouter};
+use super::profile;
 use super::route::{self, Held, Kind};
 use crate::lab::{End, Lab, LabError, Namespace, interrupted};
 
@@ -181,6 +182,16 @@ impl Bench {
             AddressFamily::Ipv4 => &IPV4,
             AddressFamily::Ipv6 => &IPV6,
         }
+    }
+
+    /// Of session and routes.
+    pub(super) const fn family(&self) -> AddressFamily {
+        self.family
+    }
+
+    /// The rules of the daemon's profiles, one profile after the other.
+    pub(super) fn check_profiles(&mut self) -> Result<(), InteropError> {
+        profile::check(self, self.peer.profiles())
     }
 
     /// The first or second version of the route of this kind.

@@ -44,11 +44,13 @@ pub enum Operation {
     Gtsm,
     /// Only our side does.
     GtsmOnesided,
+    /// Rules at the limits of the peer's profiles are announced and withdrawn.
+    Profiles,
 }
 
 impl Operation {
     /// All, in the order in which they are run.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Announce,
         Self::Replace,
         Self::Refresh,
@@ -61,6 +63,7 @@ impl Operation {
         Self::Md5Wrong,
         Self::Gtsm,
         Self::GtsmOnesided,
+        Self::Profiles,
     ];
 
     /// Name in output.
@@ -79,12 +82,13 @@ impl Operation {
             Self::Md5Wrong => "MD5, other key",
             Self::Gtsm => "GTSM",
             Self::GtsmOnesided => "GTSM, peer without",
+            Self::Profiles => "limits of its profiles",
         }
     }
 
-    /// Blackholes carry NO_EXPORT, so that only rules are passed on.
+    /// Blackholes carry NO_EXPORT, so that only rules are passed on; limits are those of rules.
     const fn is_about(self, kind: Kind) -> bool {
-        !matches!((self, kind), (Self::PassOn, Kind::Rtbh))
+        !matches!((self, kind), (Self::PassOn | Self::Profiles, Kind::Rtbh))
     }
 }
 
@@ -322,6 +326,10 @@ fn prepare(bench: &mut Bench, operation: Operation, kinds: &[Kind]) -> Result<()
             announce(bench, kinds, 0)?;
             bench.wait_refused(Refusal::Distance)
         }
+        Operation::Profiles => {
+            bench.start_router(plain)?;
+            up(bench, plain)
+        }
     }
 }
 
@@ -343,6 +351,7 @@ fn check(bench: &mut Bench, operation: Operation, kind: Kind) -> Result<(), Inte
             bench.check_third()
         }
         Operation::PassOn => bench.check_third(),
+        Operation::Profiles => bench.check_profiles(),
         Operation::Withdraw => {
             // First while the other route is there, then without it.
             bench.withdraw(kind)?;

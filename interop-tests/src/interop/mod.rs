@@ -15,6 +15,7 @@ mod bench;
 mod column;
 mod ours;
 mod peer;
+mod profile;
 mod report;
 mod route;
 pub mod speaker;

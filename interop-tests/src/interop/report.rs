@@ -75,8 +75,10 @@ Written by `cargo xtask interop -- --write docs/interop.md`. Each daemon runs in
 of its own. A cell is ok if the daemon itself, asked by its own means, holds exactly what it should
 after what was done: prefix or rule, next hop, communities and action, and nothing else of that kind.
 The rows of a family are run over sessions of that family. A rule that is passed on is looked for at
-a third router, a BIRD that only the daemon peers with. Blackholes carry NO_EXPORT and are therefore
-not passed on.
+a third router, a BIRD that only the daemon peers with, and from then on after everything else that is
+done, too. Blackholes carry NO_EXPORT and are therefore not passed on. The limits of its profiles are
+tried with rules that [compiling](policy.md) makes of what is at and beyond them: the daemon and the
+third router hold exactly these, and the session stays up.
 
 "
     .to_owned();

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use tidegate_bgpd::convert::decode_flowspec;
 use tidegate_model::{
-    Community, FlowSpecComponent, FlowSpecRule, LargeCommunity, Nlri, NumericMatch, Prefix, Route,
-    TrafficFilteringAction,
+    AddressFamily, Community, FlowSpecComponent, FlowSpecRule, LargeCommunity, Nlri, NumericMatch,
+    Prefix, Route, TrafficFilteringAction,
 };
 
 /// The two kinds of mitigation that a peer can be asked for.
@@ -31,6 +32,10 @@ impl Kind {
         }
     }
 }
+
+/// Stands among the matches of a rule that the peer shows no further: BIRD writes some 250
+/// characters of one.
+pub(super) const CUT_OFF: &str = "...";
 
 /// What a route means, wherever it is read: what is wanted and what a peer holds are compared as
 /// values of this type.
@@ -109,13 +114,17 @@ impl fmt::Display for Held {
 }
 
 /// Reads a route: `rtbh PREFIX` or `flow PREFIX`, then pairs of a word and its value. For `rtbh`:
-/// `next-hop`, `community`, `large-community`; for `flow`: `protocol`, `source-port`, `rate`.
+/// `next-hop`, `community`, `large-community`; for `flow`: `protocol`, `source-port`, `rate`. Or
+/// `rule FAMILY HEX rate RATE`, with the octets of an NLRI.
 ///
 /// # Errors
 /// What cannot be read, on one line.
 pub(super) fn parse(text: &str) -> Result<Route, String> {
     let mut words = text.split_whitespace();
     let kind = words.next().unwrap_or_default();
+    if kind == "rule" {
+        return parse_octets(&words.collect::<Vec<_>>());
+    }
     let destination: Prefix = read(words.next().unwrap_or_default())?;
     let mut route = Route {
         nlri: Nlri::Unicast(destination),
@@ -160,6 +169,32 @@ pub(super) fn parse(text: &str) -> Result<Route, String> {
     Ok(route)
 }
 
+fn parse_octets(words: &[&str]) -> Result<Route, String> {
+    let [family, hex, "rate", rate] = words else {
+        return Err(format!("`{}` is no rule", words.join(" ")));
+    };
+    let family = match *family {
+        "ipv4" => AddressFamily::Ipv4,
+        "ipv6" => AddressFamily::Ipv6,
+        other => return Err(format!("`{other}` is no family")),
+    };
+    let octets: Vec<u8> = hex
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16))
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("`{hex}`: {error}"))?;
+    let rules = decode_flowspec(family, &octets).map_err(|error| error.to_string())?;
+    let [rule] = rules.as_slice() else { return Err(format!("`{hex}` is not one rule")) };
+    Ok(Route {
+        nlri: Nlri::FlowSpec(rule.clone()),
+        next_hop: None,
+        communities: BTreeSet::new(),
+        large_communities: BTreeSet::new(),
+        actions: vec![TrafficFilteringAction::RateLimitBytes(read(rate)?)],
+    })
+}
+
 fn read<T: std::str::FromStr>(text: &str) -> Result<T, String>
 where
     T::Err: fmt::Display,
@@ -198,6 +233,9 @@ mod tests {
             "flow 203.0.113.7/32 protocol",
             "flow 203.0.113.7/32 protocol udp",
             "flow 203.0.113.7/32 protocol 17 protocol 6",
+            "rule ipv4 0 rate 0",
+            "rule ipv4 03038111 rate",
+            "rule ipx 03038111 rate 0",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -49,6 +49,7 @@ neighbor {} {{ router-id 192.0.2.30; local-address {ANNOUNCER}; local-as 65010;
             .arg(&config)
             .env("exabgp_tcp_port", link.port.to_string())
             .env("exabgp_daemon_user", "root")
+            .env("exabgp_daemon_drop", "false")
             .env("exabgp_api_ack", "false")
             .env("exabgp_api_cli", "false")
             .env("exabgp_log_level", "ERR")

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{InteropError, Router, Setup, output};
 use crate::interop::bench::wait;
-use crate::interop::route::{Held, Kind};
+use crate::interop::route::{CUT_OFF, Held, Kind};
 use crate::lab::Namespace;
 use crate::lab::bird::{Bird, BirdConfig, BirdRoute, Connect};
 use tidegate_model::{Community, LargeCommunity};
@@ -124,12 +124,22 @@ fn read_rule(route: &BirdRoute) -> Result<Held, InteropError> {
             ("dst ", "destination "),
             ("proto ", "protocol "),
             ("next header ", "protocol "),
+            ("src ", "source "),
+            ("port ", "port "),
+            ("dport ", "destination-port "),
             ("sport ", "source-port "),
+            ("tcp flags ", "tcp-flags "),
+            ("length ", "packet-length "),
         ] {
             part = match part.strip_prefix(theirs) {
                 Some(rest) => format!("{ours}{rest}"),
                 None => part,
             };
+        }
+        if let Some(shown) = part.strip_suffix("...") {
+            // The last value may be half of one.
+            part = shown.rsplit_once(',').map_or("", |(whole, _)| whole).to_owned();
+            held.matches.insert(CUT_OFF.to_owned());
         }
         held.matches.insert(part);
     }

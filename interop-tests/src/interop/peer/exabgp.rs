@@ -222,14 +222,17 @@ fn read(kind: Kind, nlri: &Value, next_hop: &str, attributes: &Value) -> Held {
             let name = match name.as_str() {
                 "string" | "nlri" => continue,
                 "destination-ipv4" | "destination-ipv6" => "destination",
+                "source-ipv4" | "source-ipv6" => "source",
                 "next-header" => "protocol",
+                "traffic-class" => "dscp",
                 name => name,
             };
             let values = values.as_array().into_iter().flatten().filter_map(Value::as_str);
             let value = values.collect::<Vec<_>>().join(" ");
             // An IPv6 prefix is followed by its offset.
-            let value = value.replace("=udp", "17").replace('=', "");
+            let value = value.replace("=udp", "=17").replace("=tcp", "=6");
             let value = value.strip_suffix("/0").unwrap_or(&value);
+            let value = value.strip_prefix('=').unwrap_or(value);
             held.matches.insert(format!("{name} {value}"));
         }
         let mut all = attributes["extended-community"].as_array().into_iter().flatten();

@@ -235,13 +235,21 @@ fn read_rules(text: &str) -> Vec<Held> {
         }
         for (theirs, ours) in [
             ("Destination Address ", "destination"),
-            ("IP Protocol = ", "protocol"),
-            ("Next Header = ", "protocol"),
-            ("Source Port = ", "source-port"),
+            ("Source Address ", "source"),
+            ("IP Protocol ", "protocol"),
+            ("Next Header ", "protocol"),
+            ("Port ", "port"),
+            ("Destination Port ", "destination-port"),
+            ("Source Port ", "source-port"),
+            ("TCP Flags ", "tcp-flags"),
+            ("Packet Length ", "packet-length"),
+            ("DSCP field ", "dscp"),
+            ("Packet Fragment ", "fragment"),
         ] {
             if let Some(value) = line.strip_prefix(theirs) {
                 // An IPv6 prefix is followed by its offset.
                 let value = value.trim().trim_end_matches("/off 0");
+                let value = value.strip_prefix("= ").unwrap_or(value);
                 rule.matches.insert(format!("{ours} {}", value.trim()));
             }
         }

@@ -140,7 +140,13 @@ fn read(kind: Kind, net: &str, path: &Value) -> Held {
         held.matches = net
             .split(['[', ']'])
             .filter(|part| !part.is_empty())
-            .map(|part| part.trim().replace(": ==", " ").replace(": ", " ").replace(" udp", " 17"))
+            .map(|part| {
+                part.trim()
+                    .replace(": ==", " ")
+                    .replace(": ", " ")
+                    .replace(" udp", " 17")
+                    .replace(" tcp", " 6")
+            })
             // An IPv6 prefix is followed by its offset.
             .map(|part| part.strip_suffix("/0").map_or(part.clone(), ToOwned::to_owned))
             .collect();

@@ -68,6 +68,17 @@ impl PeerKind {
         }
     }
 
+    /// The profiles that are meant for it.
+    pub(super) const fn profiles(self) -> &'static [&'static str] {
+        match self {
+            Self::Bird => &["rfc", "bird"],
+            Self::Frr => &["rfc", "frr", "frr-relay"],
+            Self::Gobgp => &["rfc", "gobgp"],
+            Self::Exabgp | Self::Exabgp5 => &["rfc", "exabgp"],
+            Self::Openbgpd => &["rfc"],
+        }
+    }
+
     /// As the daemon names itself.
     pub(crate) fn version(self) -> Result<String, InteropError> {
         match self {
