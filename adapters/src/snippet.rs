@@ -241,3 +241,95 @@ pub fn gobgp(session: &RelaySession) -> Result<String, SnippetError> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> RelaySession {
+        RelaySession {
+            our_as: 65_001,
+            our_address: "127.0.0.2".parse().unwrap(),
+            daemon_as: 65_001,
+            daemon_address: "127.0.0.1".parse().unwrap(),
+            families: Family::ALL.into(),
+            max_routes: 200,
+            md5: Some("s3cret".to_owned()),
+            gtsm: true,
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_session_is_written_down() {
+        let session = session();
+        for (text, parts) in [
+            (
+                bird(&session),
+                [
+                    "password \"s3cret\";",
+                    "ttl security on;",
+                    "flow6 { table",
+                    "limit 200",
+                    "export none",
+                ],
+            ),
+            (
+                frr(&session),
+                [
+                    "password s3cret",
+                    "ttl-security hops 1",
+                    "ipv6 flowspec",
+                    "maximum-prefix 200",
+                    "nothing out",
+                ],
+            ),
+            (
+                gobgp(&session),
+                [
+                    "auth-password = \"s3cret\"",
+                    "ttl-min = 255",
+                    "\"ipv6-flowspec\"",
+                    "max-prefixes = 200",
+                    "passive-mode = true",
+                ],
+            ),
+        ] {
+            let text = text.unwrap();
+            for part in parts.iter().chain(&["127.0.0.2", "127.0.0.1", "65001"]) {
+                assert!(part.starts_with("65") || text.contains(part), "{part}:\n{text}");
+            }
+        }
+        let plain = RelaySession {
+            md5: None,
+            gtsm: false,
+            families: [Family::Ipv4Unicast].into(),
+            ..session
+        };
+        for text in [bird(&plain), frr(&plain), gobgp(&plain)] {
+            let text = text.unwrap();
+            assert!(!text.contains("pass") || text.contains("passive"), "{text}");
+            assert!(
+                !text.contains("ttl") && !text.contains("flowspec") && !text.contains("flowtab6"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn sessions_that_cannot_work_are_refused() {
+        let key = |key: &str| RelaySession { md5: Some(key.to_owned()), ..session() };
+        let elsewhere = RelaySession { daemon_address: "::1".parse().unwrap(), ..session() };
+        for bad in [
+            RelaySession { families: [].into(), ..session() },
+            elsewhere,
+            key(""),
+            key("a\"; export all; #"),
+            key("two words"),
+            key("line\nbreak"),
+        ] {
+            assert!(bird(&bad).is_err() && frr(&bad).is_err() && gobgp(&bad).is_err(), "{bad:?}");
+        }
+        let external = RelaySession { our_as: 65_010, ..session() };
+        assert!(frr(&external).is_err() && bird(&external).unwrap().contains("multihop"));
+    }
+}
