@@ -35,7 +35,12 @@ pub fn detector_config(policy: &Policy) -> tidegate_detector::Config {
         exit_hold: policy.judging.exit_hold,
         max_targets: MAX_TARGETS,
     };
-    tidegate_detector::Config { groups, judging, ..tidegate_detector::Config::default() }
+    tidegate_detector::Config {
+        groups,
+        judging,
+        allowed: policy.trusted_remotes.clone(),
+        ..tidegate_detector::Config::default()
+    }
 }
 
 /// What the reconciler is told. `seed` decides the jitter of its retries.

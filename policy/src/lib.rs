@@ -7,14 +7,19 @@
 //! Absent on purpose: Git, reloading, clocks, sending anything. The only input and output is
 //! [`load`] reading a directory.
 
+pub mod diff;
+pub mod explain;
 pub mod guard;
 pub mod planner;
+pub mod play;
 mod policy;
 pub mod profile;
 mod report;
 mod resolve;
 mod revision;
 pub mod rule;
+pub mod scenario;
+pub mod schema;
 pub mod text;
 
 pub use planner::{

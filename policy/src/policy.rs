@@ -58,6 +58,8 @@ pub struct Policy {
     pub budgets: Budgets,
     /// Remote prefixes that no rule may name as a source.
     pub allowed_remotes: Vec<Prefix>,
+    /// Remote prefixes whose traffic is not judged.
+    pub trusted_remotes: Vec<Prefix>,
     /// Minutes east of UTC of the clock by which [`Matcher::hours`] are meant.
     pub utc_offset: i16,
     /// Where the text is from, if whoever read it knows.

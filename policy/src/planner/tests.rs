@@ -102,6 +102,7 @@ pub(super) fn policy() -> Policy {
         breaker: BreakerLimits::default(),
         budgets: Budgets::default(),
         allowed_remotes: Vec::new(),
+        trusted_remotes: Vec::new(),
         utc_offset: 0,
         revision: None,
     }

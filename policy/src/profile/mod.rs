@@ -23,7 +23,7 @@ mod compile;
 mod mask;
 mod numeric;
 pub(crate) mod read;
-mod words;
+pub(crate) mod words;
 
 pub use compile::{Compiled, Loss, MAX_COMPILED, NotAccepted, compile, takes};
 pub use words::{ActionKind, BitmaskForm, Comparison, Component};

@@ -162,7 +162,7 @@ impl ActionKind {
 }
 
 /// TCP flags by name, the bits as in `FlowSpecComponent::TcpFlags`.
-pub(super) const TCP_FLAGS: [(&str, u16); 9] = [
+pub(crate) const TCP_FLAGS: [(&str, u16); 9] = [
     ("fin", 0x001),
     ("syn", 0x002),
     ("rst", 0x004),
@@ -175,5 +175,5 @@ pub(super) const TCP_FLAGS: [(&str, u16); 9] = [
 ];
 
 /// Fragment bits by name, as in `FlowSpecComponent::Fragment`.
-pub(super) const FRAGMENT_BITS: [(&str, u16); 4] =
+pub(crate) const FRAGMENT_BITS: [(&str, u16); 4] =
     [("df", 1), ("is", 2), ("first", 4), ("last", 8)];

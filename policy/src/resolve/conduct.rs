@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tidegate_model::Prefix;
+
 use super::Once;
 use super::prefixes::PrefixList;
 use crate::planner::{MAX_CYCLES, MOST_NEW_TARGETS};
@@ -162,9 +164,24 @@ impl GivenModes {
     }
 }
 
+/// What is said of remote prefixes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Remotes {
+    pub(super) allowed: Vec<Prefix>,
+    pub(super) trusted: Vec<Prefix>,
+}
+
 /// `[remotes]`
-pub(super) fn remotes<'a>(table: &Table<'a>) -> Option<PrefixList<'a>> {
-    table.required("allow", "[\"192.0.2.0/24\"]").and_then(|value| PrefixList::read(&value))
+pub(super) fn remotes(table: &Table<'_>) -> Option<Remotes> {
+    let prefixes = |key, example| {
+        let Some(value) = table.optional(key, example) else { return Some(Vec::new()) };
+        let list = PrefixList::read(&value)?;
+        list.check_overlaps();
+        Some(list.prefixes().collect())
+    };
+    let allowed = prefixes("allow", "[\"192.0.2.0/24\"]");
+    let trusted = prefixes("trusted", "[\"198.51.100.0/24\"]");
+    Some(Remotes { allowed: allowed?, trusted: trusted? })
 }
 
 /// `[time]`: minutes east of UTC.

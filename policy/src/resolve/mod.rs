@@ -72,7 +72,7 @@ pub fn resolve(directory: &str, files: &[PolicyFile]) -> Result<Policy, Report> 
     collector.finish(policy)
 }
 
-fn read(directory: &str, files: &[PolicyFile], collector: &Collector) -> Option<Policy> {
+pub(crate) fn read(directory: &str, files: &[PolicyFile], collector: &Collector) -> Option<Policy> {
     let sources: Vec<Arc<Source>> =
         files.iter().filter_map(|file| decode(file, collector)).collect();
     let documents: Vec<Document<'_>> =
@@ -116,7 +116,7 @@ struct Draft<'a> {
     breaker: Option<Single<'a, BreakerLimits>>,
     budgets: Option<Single<'a, Budgets>>,
     modes: Option<Single<'a, conduct::GivenModes>>,
-    remotes: Option<Single<'a, prefixes::PrefixList<'a>>>,
+    remotes: Option<Single<'a, conduct::Remotes>>,
     time: Option<Single<'a, i16>>,
 }
 
@@ -215,6 +215,7 @@ impl<'a> Draft<'a> {
         if !collector.is_clean() {
             return None;
         }
+        let remotes = conduct::or_default(self.remotes)?;
         Some(Policy {
             speaker: self.speaker?.identity?,
             space: space?,
@@ -228,10 +229,8 @@ impl<'a> Draft<'a> {
             flapping: conduct::or_default(self.flapping)?,
             breaker: conduct::or_default(self.breaker)?,
             budgets: conduct::or_default(self.budgets)?,
-            allowed_remotes: match self.remotes {
-                Some(single) => single.read?.prefixes().collect(),
-                None => Vec::new(),
-            },
+            allowed_remotes: remotes.allowed,
+            trusted_remotes: remotes.trusted,
             utc_offset: conduct::or_default(self.time)?,
             revision: None,
         })

@@ -127,3 +127,74 @@ fn the_table_of_attacks_is_bounded() {
     let said: Vec<_> = decisions(&mut planner).iter().filter_map(code).collect();
     assert_eq!(said, ["too-many-attacks"]);
 }
+
+/// Carpet bombing over a /22: however many hosts are hit, the budgets hold, and one tenant does not
+/// use up what the others need.
+#[test]
+fn carpet_bombing_stays_within_the_budgets() {
+    let group = |name: &str, owned: &str| crate::policy::Group {
+        name: name.to_owned(),
+        prefixes: vec![prefix(owned)],
+        thresholds: crate::policy::default_thresholds(),
+        prefix_thresholds: None,
+        capacity: None,
+        allowed_ports: Vec::new(),
+        approvals: crate::policy::Approvals::default(),
+    };
+    let mut policy = policy();
+    policy.peers[0].max_routes = 10_000;
+    policy.responses.remove(0);
+    policy.responses.truncate(1);
+    policy.groups = vec![group("bombed", "10.0.0.0/22"), group("other", "10.1.0.0/16")];
+    policy.breaker.targets = 4096;
+    policy.budgets = Budgets { mitigations: 60, per_group: 40, ..Budgets::default() };
+    let mut planner = planner(policy);
+    let of = |id: u64, target: &str, group: &str| {
+        let mut attack = attack(id, target, 6.0);
+        attack.group = group.to_owned();
+        started(&attack)
+    };
+    for index in 0..1024_u32 {
+        let target = std::net::Ipv4Addr::from(0x0a00_0000 + index).to_string();
+        planner.handle_attack(at(f64::from(index)), &of(u64::from(index), &target, "bombed"));
+        assert!(desired(&planner).len() <= 40, "{index}");
+    }
+    assert_eq!(desired(&planner).len(), 40);
+    let full: Vec<_> = decisions(&mut planner).iter().filter_map(code).collect();
+    assert_eq!(full.iter().filter(|code| **code == "group-full").count(), 1024 - 40);
+    for index in 0..100 {
+        let target = format!("10.1.0.{index}");
+        planner.handle_attack(at(2000.0), &of(5000 + index, &target, "other"));
+    }
+    assert_eq!(desired(&planner).len(), 60);
+}
+
+/// Answers of resolvers in the victim's name: the resolvers are not named by any rule.
+#[test]
+fn spoofed_resolvers_get_no_source_rule() {
+    let mut policy = policy();
+    policy.allowed_remotes = vec![prefix("192.0.2.53"), prefix("203.0.113.8")];
+    let mut planner = planner(policy);
+    let dns = AttackVector::Amplification(Reflector::Dns);
+    planner.handle_attack(
+        at(0.0),
+        &started(&with_vectors(attack(1, "203.0.113.7", 6.0), &[(dns, 1.0)])),
+    );
+    planner.handle_attack(
+        at(0.0),
+        &started(&with_vectors(attack(2, "203.0.113.9", 6.0), &[(NTP, 1.0)])),
+    );
+    // Packets that name their target as the source, which is a remote that is allowed.
+    let mut land = with_vectors(attack(3, "203.0.113.8", 6.0), &[(AttackVector::LandFlood, 1.0)]);
+    land.vectors[0].signature.protocol = Some(6);
+    land.vectors[0].signature.tcp_flags = Some(tidegate_model::TcpFlags { set: 2, clear: 16 });
+    planner.handle_attack(at(0.0), &started(&land));
+    let rules = desired(&planner);
+    assert!(!rules.is_empty());
+    assert!(
+        rules.iter().all(|rule| !rule.contains("source 1") && !rule.contains("source 2")),
+        "{rules:?}"
+    );
+    let refused = decisions(&mut planner).pop().unwrap().reason;
+    assert!(refused.contains("203.0.113.8/32, which is allowed as a source"), "{refused}");
+}

@@ -24,7 +24,7 @@ fn everything_about_conduct_is_read() {
         flapping = { cycles = 4, within = "30m" }
         breaker = { targets = 50, share = 0.05, within = "30s", cool-down = "5m" }
         budgets = { mitigations = 1000, per-group = 200, rules-per-attack = 4, kernel-rules = 100 }
-        remotes = { allow = ["192.0.2.0/24"] }
+        remotes = { allow = ["192.0.2.0/24"], trusted = ["198.51.100.0/24"] }
         time = { utc-offset = "-03:30" }
         "#,
     );
@@ -36,6 +36,7 @@ fn everything_about_conduct_is_read() {
     assert_eq!((policy.breaker.targets, policy.breaker.cool_down), (50, Duration::from_secs(300)));
     assert_eq!((policy.budgets.per_group, policy.budgets.rules_per_attack), (200, 4));
     assert_eq!(policy.allowed_remotes, ["192.0.2.0/24".parse().unwrap()]);
+    assert_eq!(policy.trusted_remotes, ["198.51.100.0/24".parse().unwrap()]);
     assert_eq!(policy.utc_offset, -210);
 }
 
@@ -156,7 +157,7 @@ allowed-ports = ["443"]
 [severity.duration]
 high = "1h"
 critical = "10m"
-"#), @r##"
+"#), @r#"
     p.toml:2:8: error: `ask` is not an approval mode
       2 | rtbh = "ask"
         |        ^^^^^
@@ -181,7 +182,7 @@ critical = "10m"
       12 | [severity.duration]
          | ^^^^^^^^^^^^^^^^^^^
       help: write medium < high < critical, as far as given
-    "##);
+    "#);
 }
 
 #[test]
@@ -203,7 +204,7 @@ peers = ["edgy"]
 [[responses.then]]
 action = "flowspec"
 filter = {{ redirect = "here" }}
-"#)), @r##"
+"#)), @r#"
     p.toml:10:10: error: the kernel of this host cannot mark DSCP 8
       10 | filter = { mark = 8 }
          |          ^^^^^^^^^^^^
@@ -232,7 +233,7 @@ filter = {{ redirect = "here" }}
       22 | filter = { redirect = "here" }
          |                       ^^^^^^
       help: write AS and number such as `65001:100`, or `192.0.2.1:100`
-    "##);
+    "#);
 }
 
 #[test]
@@ -244,12 +245,12 @@ action = "flowspec"
 [[responses.then]]
 if = {{ coverage-below = 0.9 }}
 action = "rtbh"
-"#)), @r##"
+"#)), @r#"
     p.toml:11:6: error: `coverage-below` needs a sensor that sees what the filters let through
       11 | if = { coverage-below = 0.9 }
          |      ^^^^^^^^^^^^^^^^^^^^^^^^
       help: write `sensor = "behind-filters"` in `[effect]` if that is where it stands, or another condition
-    "##);
+    "#);
 }
 
 #[test]

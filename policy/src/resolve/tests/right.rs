@@ -120,6 +120,7 @@ fn wildcards_are_expanded() {
         vectors(r#"["tcp-*", "syn-flood", "syn-*"]"#),
         [
             AttackVector::SynFlood,
+            AttackVector::TcpConnectionFlood,
             AttackVector::SynAckReflection,
             AttackVector::SynAckFlood,
             AttackVector::TcpFlood
