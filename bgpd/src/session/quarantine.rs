@@ -38,8 +38,9 @@ pub const SUSPICION_WINDOW: Duration = Duration::from_secs(5);
 /// peer that takes longer to object it is more, up to [`LONGEST_SETTLE_TIME`]: twice as long as it
 /// was seen to take.
 pub const SETTLE_TIME: Duration = Duration::from_millis(500);
-/// The longest time that a group is watched.
-pub const LONGEST_SETTLE_TIME: Duration = Duration::from_secs(4);
+/// The longest time that a group is watched. Longer than [`SUSPICION_WINDOW`], so that whatever was
+/// suspect is found.
+pub const LONGEST_SETTLE_TIME: Duration = Duration::from_secs(6);
 /// So many losses in a row without a NOTIFICATION make suspects of what was announced before each.
 pub const UNEXPLAINED_LOSSES: u32 = 3;
 /// Unexplained losses that are further apart have nothing to do with each other.
