@@ -65,6 +65,11 @@ pub struct SpeakerArguments {
     #[arg(long)]
     md5: Option<String>,
 
+    /// A community of the peer's black-hole profile; may be given more than once. Without NO_EXPORT
+    /// among them, routes may go without it.
+    #[arg(long)]
+    blackhole: Vec<tidegate_model::Community>,
+
     /// The peer is on the link, and nothing from farther away is taken (RFC 5082).
     #[arg(long)]
     gtsm: bool,
@@ -114,7 +119,10 @@ fn configuration(arguments: &SpeakerArguments) -> Result<SpeakerConfig, String> 
             hold_time: Duration::from_secs(9),
             families,
             max_routes: MAX_ROUTES,
-            blackhole: BlackholeProfile::default(),
+            blackhole: BlackholeProfile {
+                communities: arguments.blackhole.iter().copied().collect(),
+                ..BlackholeProfile::default()
+            },
             transport: Transport { hops, md5 },
             options: SessionOptions::default(),
         }],
