@@ -4,6 +4,7 @@
 //! more about the machine than about the program.
 
 mod announce;
+mod live;
 mod offline;
 mod peer;
 mod reaction;
@@ -41,7 +42,12 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "offline_only")]
     announce_only: bool,
 
-    /// Write the tables of announcing into this document, between the lines that mark them.
+    /// Random sources of the measurement of memory.
+    #[arg(long, default_value_t = 100_000_000)]
+    sources: u64,
+
+    /// Write the tables of throughput, live capture and announcing into this document, between the
+    /// lines that mark them.
     #[arg(long)]
     write: Option<PathBuf>,
 }
@@ -106,8 +112,17 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 #[must_use]
 pub fn run_inside(arguments: &InsideArguments) -> ExitCode {
     let InsideArguments { runs, announce_only, write, directory } = arguments;
-    let reaction = if *announce_only { Ok(()) } else { reaction::measure(*runs, directory) };
-    conclude(reaction.and_then(|()| announce::measure(directory, write.as_deref())))
+    let others =
+        if *announce_only { Ok(()) } else { run_others(*runs, directory, write.as_deref()) };
+    conclude(others.and_then(|()| announce::measure(directory, write.as_deref())))
+}
+
+fn run_others(runs: u16, directory: &Path, write: Option<&Path>) -> Result<(), BenchError> {
+    let table = live::measure(directory)?;
+    if let Some(path) = write {
+        table::write_part(path, "live", &table)?;
+    }
+    reaction::measure(runs, directory)
 }
 
 /// Copies a socket to standard output, for ExaBGP to read.
@@ -129,7 +144,11 @@ fn conclude(done: Result<(), BenchError>) -> ExitCode {
 
 fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     if !arguments.announce_only {
-        offline::measure(arguments.packets)?;
+        let table = offline::measure(arguments.packets)?;
+        let memory = offline::measure_memory(arguments.sources)?;
+        if let Some(path) = &arguments.write {
+            table::write_part(path, "offline", &format!("{table}\n{memory}.\n"))?;
+        }
     }
     if arguments.offline_only {
         return Ok(());
