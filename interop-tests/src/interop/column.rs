@@ -264,8 +264,7 @@ fn prepare(bench: &mut Bench, operation: Operation, kinds: &[Kind]) -> Result<()
     let keyed = Guard { md5: Some(KEY), ..plain };
     match operation {
         Operation::Announce => {
-            bench.start_router(plain)?;
-            up(bench, plain)?;
+            start(bench, plain)?;
             announce(bench, kinds, 0)
         }
         Operation::Replace => announce(bench, kinds, 1),
@@ -305,8 +304,7 @@ fn prepare(bench: &mut Bench, operation: Operation, kinds: &[Kind]) -> Result<()
             bench.kill_ours()
         }
         Operation::Md5Right => {
-            bench.start_router(keyed)?;
-            up(bench, keyed)?;
+            start(bench, keyed)?;
             announce(bench, kinds, 0)
         }
         Operation::Md5Wrong => {
@@ -315,9 +313,7 @@ fn prepare(bench: &mut Bench, operation: Operation, kinds: &[Kind]) -> Result<()
             bench.wait_refused(Refusal::Signature)
         }
         Operation::Gtsm => {
-            let guard = Guard { gtsm: true, ..plain };
-            bench.start_router(guard)?;
-            up(bench, guard)?;
+            start(bench, Guard { gtsm: true, ..plain })?;
             announce(bench, kinds, 0)
         }
         Operation::GtsmOnesided => {
@@ -326,14 +322,13 @@ fn prepare(bench: &mut Bench, operation: Operation, kinds: &[Kind]) -> Result<()
             announce(bench, kinds, 0)?;
             bench.wait_refused(Refusal::Distance)
         }
-        Operation::Profiles => {
-            bench.start_router(plain)?;
-            up(bench, plain)
-        }
+        Operation::Profiles => start(bench, plain),
     }
 }
 
-fn up(bench: &mut Bench, guard: Guard) -> Result<(), InteropError> {
+/// Starts both sides anew and waits for the session.
+fn start(bench: &mut Bench, guard: Guard) -> Result<(), InteropError> {
+    bench.start_router(guard)?;
     bench.start_ours(guard)?;
     bench.wait_up(0).map(drop)
 }
