@@ -7,8 +7,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tidegate_model::{
-    AddressFamily, Attack, AttackVector, BitsPerSecond, Community, Confidence, LargeCommunity,
-    Limit, Metric, OwnedSpace, PacketsPerSecond, Prefix, Severity, Thresholds, Timestamp,
+    AddressFamily, Attack, AttackVector, BackendId, BitsPerSecond, Community, Confidence,
+    LargeCommunity, Limit, Metric, OwnedSpace, PacketsPerSecond, Prefix, Severity, Thresholds,
+    Timestamp,
 };
 
 use crate::profile::{ConfinedBy, FlowSpecProfile, Lengths, Widen};
@@ -127,6 +128,12 @@ impl Policy {
     #[must_use]
     pub fn peer(&self, name: &str) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.name == name)
+    }
+
+    /// The peer that is told by `backend`.
+    #[must_use]
+    pub fn peer_at(&self, backend: &BackendId) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.backend() == *backend)
     }
 
     /// Addresses at both ends of the BGP sessions, as far as the policy names them.
@@ -586,6 +593,9 @@ pub struct Peer {
     pub communities: BTreeSet<Community>,
     /// Added to every route.
     pub large_communities: BTreeSet<LargeCommunity>,
+    /// Name of the routing daemon that tells the peer, by an interface of its own; `None` if the
+    /// embedded speaker has a session with it. Unique.
+    pub via: Option<String>,
     /// Name of the profile that says what is not written of the peer itself.
     pub profile: String,
     /// Who keeps our routes from spreading beyond the peer.
@@ -605,6 +615,15 @@ impl Peer {
     pub const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(9);
     /// Well below the prefix limits that transit providers are known to set.
     pub const DEFAULT_MAX_ROUTES: u32 = 200;
+
+    /// Who is told what the peer shall have.
+    #[must_use]
+    pub fn backend(&self) -> BackendId {
+        match &self.via {
+            Some(name) => BackendId::External(name.clone()),
+            None => BackendId::Peer(self.name.clone()),
+        }
+    }
 
     /// Whether the session carries `family`.
     #[must_use]

@@ -282,6 +282,7 @@ fn peer() -> Vec<Key> {
         optional("hold-time", Kind::Duration),
         optional("communities", list(Kind::Text)),
         optional("profile", Kind::Text),
+        optional("via", Kind::Text),
     ];
     keys.extend(acceptance());
     keys

@@ -363,10 +363,8 @@ impl Planner {
             BackendId::Kernel => {
                 (self.policy.budgets.kernel_rules, self.policy.budgets.kernel_rules)
             }
-            // Policies name none.
-            BackendId::External(_) => (0, 0),
-            BackendId::Peer(name) => {
-                let peer = self.policy.peer(name);
+            _ => {
+                let peer = self.policy.peer_at(backend);
                 let routes = peer.map_or(0, |peer| peer.max_routes);
                 let rules = peer.map_or(0, |peer| peer.flowspec.max_rules);
                 (four_fifths(routes), four_fifths(rules))

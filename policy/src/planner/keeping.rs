@@ -124,9 +124,7 @@ impl Planner {
     fn allows(&self, backend: &BackendId, route: &Route) -> bool {
         let carried = match backend {
             BackendId::Kernel => true,
-            // Policies name none.
-            BackendId::External(_) => false,
-            BackendId::Peer(name) => self.policy.peer(name).is_some_and(|peer| {
+            _ => self.policy.peer_at(backend).is_some_and(|peer| {
                 peer.families.iter().any(|family| routes::carries(*family, route))
                     && routes::accepts(peer, route)
             }),

@@ -135,10 +135,11 @@ impl Planner {
         let in_force = |key: &MitigationKey| self.is_enforced(key);
         let keys: Vec<MitigationKey> = routes::keys(&plan.routes).filter(in_force).collect();
         let internal = |backend: &BackendId| match backend {
-            BackendId::Peer(name) => {
-                self.policy.peer(name).is_some_and(|peer| peer.asn == self.policy.speaker.asn)
+            BackendId::Kernel => true,
+            _ => {
+                let peer = self.policy.peer_at(backend);
+                peer.is_some_and(|peer| peer.asn == self.policy.speaker.asn)
             }
-            _ => true,
         };
         let first = keys.iter().map(|key| &key.backend).min_by_key(|it| (!internal(it), *it))?;
         (keys.len() > 1).then(|| first.clone())

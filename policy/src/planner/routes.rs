@@ -143,10 +143,7 @@ fn backends<'a>(
         return vec![(BackendId::Kernel, None)];
     };
     let peers = response.peers.iter().filter_map(|name| policy.peer(name));
-    peers
-        .filter(|peer| peer.has(family))
-        .map(|peer| (BackendId::Peer(peer.name.clone()), Some(peer)))
-        .collect()
+    peers.filter(|peer| peer.has(family)).map(|peer| (peer.backend(), Some(peer))).collect()
 }
 
 /// Whether `family` is the one that `route` is announced in.

@@ -104,8 +104,11 @@ impl Planner {
             return true;
         };
         match backend {
-            BackendId::Peer(name) => response.at(choice.step).peers.contains(name),
-            _ => response.at(choice.step).peers.is_empty(),
+            BackendId::Kernel => response.at(choice.step).peers.is_empty(),
+            _ => {
+                let peers = response.at(choice.step).peers;
+                self.policy.peer_at(backend).is_some_and(|peer| peers.contains(&peer.name))
+            }
         }
     }
 

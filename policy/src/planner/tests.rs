@@ -47,6 +47,7 @@ pub(super) fn peer(name: &str, families: &[Family]) -> Peer {
         families: families.iter().copied().collect(),
         communities: [Community::new(65001, 1)].into(),
         large_communities: BTreeSet::new(),
+        via: None,
         profile: "rfc".to_owned(),
         confined_by: ConfinedBy::Community,
         rtbh: RtbhProfile::default(),

@@ -29,6 +29,7 @@ pub(super) struct Peers<'a> {
 pub(super) struct DraftPeer<'a> {
     name: Option<(&'a str, Value<'a>)>,
     address: Option<(IpAddr, Value<'a>)>,
+    via: Option<(String, Value<'a>)>,
     /// `None` if faulty.
     pub(super) families: Option<BTreeSet<Family>>,
     peer: Option<Peer>,
@@ -70,12 +71,16 @@ impl<'a> Peers<'a> {
     pub(super) fn check(&self) -> Vec<Peer> {
         let mut names = BTreeMap::new();
         let mut addresses = BTreeMap::new();
+        let mut daemons = BTreeMap::new();
         for peer in &self.peers {
             if let Some((name, value)) = &peer.name {
                 unique(&mut names, *name, value, "name");
             }
             if let Some((address, value)) = &peer.address {
                 unique(&mut addresses, *address, value, "address");
+            }
+            if let Some((daemon, value)) = &peer.via {
+                unique(&mut daemons, daemon.as_str(), value, "`via`");
             }
         }
         self.peers.iter().filter_map(|peer| peer.peer.clone()).collect()
@@ -119,6 +124,8 @@ impl<'a> DraftPeer<'a> {
         let communities = table
             .optional("communities", "[\"65001:100\"]")
             .map_or(Some(Communities::default()), |value| Communities::read(&value));
+        let via = table.optional("via", "\"gobgp\"");
+        let via = via.map_or(Some(None), |value| Some(Some((name(&value)?.to_owned(), value))));
         let base = match table.optional("profile", "\"frr\"") {
             Some(value) => profiles.find(&value),
             None => Some(Profile::default()),
@@ -145,13 +152,15 @@ impl<'a> DraftPeer<'a> {
                 families: accepts.families,
                 communities,
                 large_communities,
+                via: via.as_ref()?.as_ref().map(|(name, _)| name.clone()),
                 profile: accepts.name,
                 confined_by: accepts.confined_by,
                 flowspec: accepts.flowspec,
                 max_routes: accepts.max_routes,
             })
         };
-        Self { peer: parts(), name: named, address, families }
+        let peer = parts();
+        Self { peer, name: named, address, via: via.flatten(), families }
     }
 }
 

@@ -251,3 +251,18 @@ fn what_is_left_below_the_limit_is_no_failure() {
     }
     assert_eq!(desired(&planner), [SYN_RULE]);
 }
+
+/// What a routing daemon tells a peer is planned like what a session of ours does.
+#[test]
+fn a_routing_daemon_is_a_backend_like_others() {
+    let mut policy = policy();
+    policy.peers[0].via = Some("gobgp".to_owned());
+    policy.responses[0].otherwise = Some(Otherwise::Next);
+    let mut planner = planner(policy);
+    planner.handle_attack(at(0.0), &started(&attack(1, "203.0.113.7", 20.0)));
+    assert_eq!(desired(&planner), ["203.0.113.7/32 at backend gobgp"]);
+    heard(&mut planner, at(1.0), &rejected());
+    assert_eq!(desired(&planner).len(), 1);
+    planner.handle_backend_up(at(20.0), &BackendId::External("gobgp".to_owned()));
+    assert_eq!(desired(&planner), ["203.0.113.7/32 at backend gobgp"]);
+}

@@ -127,6 +127,27 @@ fn severities_are_read() {
 }
 
 #[test]
+fn a_peer_may_be_told_by_a_routing_daemon() {
+    let text = r#"
+[[peers]]
+name = "upstream"
+address = "10.0.0.9"
+as = 65009
+via = "gobgp"
+[[responses]]
+name = "all"
+action = "rtbh"
+"#;
+    let policy = right(text);
+    let backend = tidegate_model::BackendId::External("gobgp".to_owned());
+    assert_eq!(policy.peers[0].backend(), backend);
+    assert_eq!(policy.peer_at(&backend), Some(&policy.peers[0]));
+    let twice = text.replace("[[responses]]", "[[peers]]\nname = \"other\"\naddress = \"10.0.0.8\"\nas = 65008\nvia = \"gobgp\"\n[[responses]]");
+    let report = mistakes_in(&twice);
+    assert!(report.contains("two peers have the `via` `gobgp`"), "{report}");
+}
+
+#[test]
 fn filters_beyond_limits_are_read() {
     for (filter, expected) in [
         ("{ redirect = \"192.0.2.1:7\" }", "redirect 192.0.2.1:7"),
