@@ -316,7 +316,7 @@ fn judge_amplification(reflector: Reflector, candidate: &Candidate, sample: &Sam
 }
 
 fn judge_syn_flood(candidate: &Candidate, sample: &Sample) -> Judgement {
-    let mut judgement = Judgement::new(0.65);
+    let mut judgement = Judgement::new(0.68);
     let others = [TrafficClass::SynAck, TrafficClass::Rst, TrafficClass::Tcp];
     let segments: u64 = others
         .into_iter()
@@ -345,7 +345,7 @@ fn judge_syn_flood(candidate: &Candidate, sample: &Sample) -> Judgement {
 
 fn judge_reflection(candidate: &Candidate) -> Judgement {
     let traffic = &candidate.traffic;
-    let mut judgement = Judgement::new(0.6);
+    let mut judgement = Judgement::new(0.64);
     let ports = part(traffic.source_ports.covered(), traffic.with_ports);
     judgement.weigh(
         "SYN-ACK not asked for",
@@ -362,7 +362,7 @@ fn judge_reflection(candidate: &Candidate) -> Judgement {
 
 fn judge_icmp_flood(candidate: &Candidate) -> Judgement {
     let traffic = &candidate.traffic;
-    let mut judgement = Judgement::new(0.8);
+    let mut judgement = Judgement::new(0.88);
     if let Some(&(kind, packets)) = traffic.icmp_types.sorted().first() {
         let share = part(u64::from(packets), traffic.count.packets);
         judgement.weigh(
@@ -376,7 +376,7 @@ fn judge_icmp_flood(candidate: &Candidate) -> Judgement {
 }
 
 fn judge_plain(candidate: &Candidate, sample: &Sample) -> Judgement {
-    let mut judgement = Judgement::new(0.75);
+    let mut judgement = Judgement::new(0.79);
     let all = sample.unasked.get(Metric::Total).packets;
     let share = part(candidate.count.packets, all).min(1.0);
     judgement.weigh(
@@ -386,6 +386,15 @@ fn judge_plain(candidate: &Candidate, sample: &Sample) -> Judgement {
     );
     judgement.weigh_sources(&candidate.traffic, &[(0, 0.0)]);
     judgement.weigh_answers(candidate, sample);
+    let ports = &candidate.traffic.source_ports;
+    let several = candidate.traffic.sources.estimate() >= SEVERAL_SOURCES;
+    if candidate.vector == AttackVector::UdpFlood
+        && several
+        && let [port] = ports.covering(PORT_COVER, candidate.traffic.with_ports, 1)[..]
+    {
+        let seen = format!("{port}, of many sources: they may be servers that are abused");
+        judgement.weigh("one source port", seen, -0.35);
+    }
     judgement
 }
 

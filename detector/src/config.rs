@@ -39,7 +39,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Judging {
     /// How much of a flood at twice the threshold is borne before it is called one. Ten times the
-    /// threshold is recognised in a ninth of it.
+    /// threshold is recognised in a fifteenth of it.
     pub tolerance: Duration,
     /// An attack is over below this part of every threshold, in `0.0..=1.0`.
     pub exit_ratio: f64,

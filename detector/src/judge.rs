@@ -3,8 +3,11 @@
 //! For each metric and unit a one-sided CUSUM in the form of a leaky bucket: it fills with what
 //! comes, leaks at the threshold and overflows at [`tolerance`](crate::Judging::tolerance) times
 //! the threshold. Traffic below the threshold never fills it. At `r` times the threshold it
-//! overflows after `tolerance / (r - 1)`: with half a second, 500 ms at twice, 56 ms at ten times,
-//! 17 ms at thirty times. The flood began when the bucket last left zero.
+//! overflows after `tolerance / (r - 1)`: with half a second, 500 ms at twice, 125 ms at five times.
+//! A second one beside it is for what is far over: it leaks at [`STEEP`] times the threshold,
+//! overflows at [`STEEP_MARK`] of the other's mark, and takes no more than [`STEEP_GULP`] of its own
+//! at once, so that no burst of a single tick fills it: 33 ms at ten times. The flood began when
+//! the first bucket last left zero.
 //! (Page, "Continuous inspection schemes", 1954; Siris and Papagalou, 2004, compare it with
 //! adaptive thresholds for SYN floods.)
 
@@ -32,6 +35,16 @@ const HANDSHAKE_MEMORY: f64 = 1.0;
 /// A target that was flooded a short while ago is believed to be flooded again this much sooner.
 const EAGERNESS: f64 = 0.25;
 
+/// How many times the threshold the steep bucket leaks.
+const STEEP: f64 = 4.0;
+/// Where it overflows, as a part of the other's mark.
+const STEEP_MARK: f64 = 0.4;
+/// But not for less than this many times what fills the other at least.
+const STEEP_LEAST: f64 = 2.0;
+
+/// The most of its mark that it takes in one tick.
+const STEEP_GULP: f64 = 0.45;
+
 /// Metrics as a set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MetricSet(u8);
@@ -58,6 +71,8 @@ impl MetricSet {
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     level: f64,
+    /// Of the steep bucket beside it.
+    steep: f64,
     /// When it last left zero.
     since: Timestamp,
     /// Counts of its metric and of everything before that.
@@ -66,9 +81,22 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn pour(&mut self, amount: f64, leak: f64, mark: f64) {
+    fn pour(&mut self, amount: f64, leak: f64, (mark, least): (f64, f64)) {
         self.level = (self.level + amount - leak).clamp(0.0, mark * BRIM);
+        let steep = steep_mark(mark, least);
+        let gulp = (amount - leak * STEEP).min(steep * STEEP_GULP);
+        self.steep = (self.steep + gulp).clamp(0.0, steep * BRIM);
     }
+
+    /// How full the fuller of both is.
+    fn fill(&self, mark: f64, least: f64) -> f64 {
+        (self.level / mark).max(self.steep / steep_mark(mark, least))
+    }
+}
+
+/// Overflow mark of the steep bucket beside one with `mark`.
+fn steep_mark(mark: f64, least: f64) -> f64 {
+    (mark * STEEP_MARK).max(least * STEEP_LEAST)
 }
 
 /// A crossed threshold.
@@ -135,15 +163,21 @@ impl Judge {
             let marks = self.marks(metric, limit, tolerance);
             let amounts = [packets(count) - excused, bits(count)];
             let pairs = [
-                (limit.packets.map(packets_of), amounts[0], marks[0], &mut self.packets),
-                (limit.bits.map(bits_of), amounts[1], marks[1], &mut self.bits),
+                (
+                    limit.packets.map(packets_of),
+                    amounts[0],
+                    (marks[0], MIN_PACKETS),
+                    &mut self.packets,
+                ),
+                (limit.bits.map(bits_of), amounts[1], (marks[1], MIN_BITS), &mut self.bits),
             ];
             for (limit, amount, mark, buckets) in pairs {
                 let (Some(limit), Some(bucket)) = (limit, buckets.get_mut(metric as usize)) else {
                     continue;
                 };
                 if bucket.level <= 0.0 {
-                    *bucket = Bucket { level: 0.0, since: start, before, before_total: total };
+                    *bucket =
+                        Bucket { since: start, before, before_total: total, ..Bucket::default() };
                 }
                 bucket.pour(amount, limit * seconds, mark);
             }
@@ -188,13 +222,13 @@ impl Judge {
     /// How full the buckets of `metric` are: 1.0 is the overflow mark.
     fn fill(&self, metric: Metric, limit: Limit, tolerance: Duration) -> [f64; 2] {
         let [packets, bits] = self.marks(metric, limit, tolerance);
-        let of = |buckets: &[Bucket], judged: bool, mark: f64| {
+        let of = |buckets: &[Bucket], judged: bool, mark: f64, least: f64| {
             let bucket = buckets.get(metric as usize).filter(|_| judged);
-            bucket.map_or(0.0, |bucket| bucket.level / mark)
+            bucket.map_or(0.0, |bucket| bucket.fill(mark, least))
         };
         [
-            of(&self.packets, limit.packets.is_some(), packets),
-            of(&self.bits, limit.bits.is_some(), bits),
+            of(&self.packets, limit.packets.is_some(), packets, MIN_PACKETS),
+            of(&self.bits, limit.bits.is_some(), bits, MIN_BITS),
         ]
     }
 
@@ -327,7 +361,7 @@ mod tests {
 
     #[test]
     fn delay_shrinks_as_the_flood_grows() {
-        for (times, ticks) in [(2, 51), (3, 26), (5, 13), (10, 6), (30, 2), (100, 1)] {
+        for (times, ticks) in [(2, 51), (3, 26), (5, 13), (7, 7), (10, 4), (30, 2), (100, 1)] {
             let flood = std::iter::repeat_n(10 * times, 100);
             let (crossing, taken) = judge(1000, flood).unwrap();
             assert_eq!(taken, ticks, "{times} times the threshold");
@@ -341,10 +375,10 @@ mod tests {
     fn onset_is_found_behind_quiet_traffic() {
         let ticks = std::iter::repeat_n(9, 200).chain(std::iter::repeat_n(100, 20));
         let (crossing, taken) = judge(1000, ticks).unwrap();
-        assert_eq!(taken, 206);
+        assert_eq!(taken, 204);
         assert_eq!(crossing.onset, Timestamp::ZERO + TICK * 200);
         assert_eq!(crossing.trigger.rate.packets.0, 10_000);
-        assert_eq!((crossing.crossed.packets, crossing.total.packets), (600, 600));
+        assert_eq!((crossing.crossed.packets, crossing.total.packets), (400, 400));
     }
 
     #[test]

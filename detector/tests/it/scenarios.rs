@@ -55,7 +55,7 @@ fn syn_floods_whatever_the_other_flags() {
 
 #[test]
 fn delay_shrinks_as_the_flood_grows() {
-    for (per_tick, milliseconds) in [(20, 510), (100, 60), (300, 20)] {
+    for (per_tick, milliseconds) in [(20, 510), (100, 40), (300, 20)] {
         let mut lab = Lab::everything();
         lab.quiet(10);
         let onset = lab.now;
@@ -772,4 +772,18 @@ fn a_flood_does_not_hide_behind_what_the_host_asks() {
         lab.tick();
     }
     lab.expect("10.0.0.7", AttackVector::AckFlood);
+}
+
+#[test]
+fn answers_of_a_service_that_nobody_knows_are_not_stated_with_confidence() {
+    let confidence = |from: fn(u64) -> u16| {
+        let mut lab = Lab::everything();
+        flood(&mut lab, |n| udp((source(n % 300), from(n)), victim(port(n)), b"what", 900));
+        let attack = lab.expect(VICTIM, AttackVector::UdpFlood).clone();
+        (attack.confidence().get(), attack.vectors[0].signature.source_ports.clone())
+    };
+    let (stated, ports) = confidence(|_| 50_505);
+    assert!(stated <= 0.7, "{stated}");
+    assert_eq!(ports, [50_505], "a rule can be made of it none the less");
+    assert!(confidence(port).0 >= 0.9);
 }

@@ -13,7 +13,7 @@ pub(super) const LIMIT: u64 = 1_000;
 /// The same for all addresses of a /24 or /64 together.
 pub(super) const NETWORK_LIMIT: u64 = 5 * LIMIT;
 /// Floods, as multiples of [`LIMIT`].
-pub(super) const MULTIPLES: [u64; 3] = [2, 5, 10];
+pub(super) const MULTIPLES: [u64; 3] = [2, 10, 30];
 
 /// When floods begin.
 const ONSET: Duration = Duration::from_millis(1_000);
@@ -96,7 +96,16 @@ fn families() -> [(AddressFamily, Prefix); 2] {
 
 /// How long a flood must last to be told of twice: the weaker, the longer it takes.
 fn flood_length(multiple: u64) -> Duration {
-    if multiple <= 2 { 2 * SECOND } else { SECOND }
+    match multiple {
+        0..=2 => 2 * SECOND,
+        3..=10 => SECOND,
+        _ => SECOND / 2,
+    }
+}
+
+/// Errors about others' packets are no attack until they do harm.
+fn is_attack(vector: AttackVector, multiple: u64) -> bool {
+    vector != AttackVector::IcmpBackscatter || multiple > 10
 }
 
 fn singles(seed: u64) -> Vec<Case> {
@@ -104,7 +113,7 @@ fn singles(seed: u64) -> Vec<Case> {
     let vectors = AttackVector::all().filter(|vector| *vector != AttackVector::Unknown);
     for (index, vector) in vectors.enumerate() {
         for (family, target) in families() {
-            for multiple in MULTIPLES {
+            for multiple in MULTIPLES.into_iter().filter(|&times| is_attack(vector, times)) {
                 for background in [false, true] {
                     let length = flood_length(multiple);
                     let number = cases.len() as u64 + seed;
@@ -144,7 +153,10 @@ fn shaped(mut stream: Stream, vector: AttackVector, random: &mut Random) -> Stre
             | AttackVector::MiddleboxReflection
             | AttackVector::IcmpBackscatter
     );
-    stream.sources = if reflected {
+    stream.sources = if vector == AttackVector::TcpConnectionFlood {
+        // More would be a crowd.
+        random.pick(&[None, Some(3), Some(20), Some(100)])
+    } else if reflected {
         random.pick(&[None, Some(20), Some(100), Some(500)])
     } else {
         random.pick(&[None, None, Some(1), Some(3), Some(40), Some(u32::MAX)])
@@ -201,7 +213,10 @@ fn patterns(seed: u64) -> Vec<Case> {
         let mut pulse = flood(AttackVector::UdpFlood, 20 * LIMIT, 10 * SECOND);
         pulse.pulse = Some(Pulse { period: 3 * SECOND, on: Duration::from_millis(200) });
         let medley = flood(AttackVector::Unknown, 10 * LIMIT, SECOND);
+        let mut long = flood(AttackVector::UdpFlood, 4 * LIMIT, 600 * SECOND);
+        long.pulse = Some(Pulse { period: 10 * SECOND, on: SECOND });
         let trials = [
+            ("pulses of 1 s every 10 s, ten minutes", long, vec![AttackVector::UdpFlood]),
             ("pulses of 200 ms every 3 s", pulse, vec![AttackVector::UdpFlood]),
             ("a bit of everything", medley, Vec::new()),
         ];
@@ -248,7 +263,11 @@ fn benign(seed: u64) -> Vec<Case> {
         upward.sources = Some(1);
         let mut across = stream(Kind::Attack(AttackVector::SynFlood), network, 900, 5 * SECOND);
         across.sources = Some(1);
+        let crowd = stream(Kind::FlashCrowd, target, 80 * LIMIT, 6 * SECOND);
+        let errors = Kind::Attack(AttackVector::IcmpBackscatter);
         let trials = [
+            ("large flash crowd, twice the limit in new connections", crowd),
+            ("errors about others' packets", stream(errors, target, 5 * LIMIT, 5 * SECOND)),
             ("everyday traffic of one host", stream(Kind::Benign, target, 2 * LIMIT, EVERYDAY)),
             ("everyday traffic of a network", stream(Kind::Benign, network, 10 * LIMIT, EVERYDAY)),
             ("flash crowd", stream(Kind::FlashCrowd, target, 20 * LIMIT, 10 * SECOND)),

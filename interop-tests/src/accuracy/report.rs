@@ -1,6 +1,6 @@
 //! The figures as Markdown and as JSON.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -86,6 +86,8 @@ impl Report {
         self.write_summary(to)?;
         self.write_rates(to)?;
         self.write_vectors(to)?;
+        self.write_delays(to)?;
+        self.write_confusion(to)?;
         self.write_others(to)?;
         self.write_benign(to)?;
         self.write_reliability(to)?;
@@ -168,6 +170,83 @@ impl Report {
                 tally.mean_confidence(),
                 mistaken.join(", ")
             )?;
+        }
+        Ok(())
+    }
+
+    fn write_delays(&self, to: &mut String) -> fmt::Result {
+        writeln!(
+            to,
+            "\n## Delay by vector\n\nFrom the first packet of the attack to its start, median and \
+             99th percentile, with and without everyday traffic\naround it. The tolerance is the \
+             default of {} ms, a tick 10 ms.\n",
+            tidegate_detector::Judging::default().tolerance.as_millis()
+        )?;
+        let columns = MULTIPLES.map(|times| format!("{times} times | p99"));
+        writeln!(to, "| vector | {} |\n|---|{}", columns.join(" | "), "---|---|".repeat(3))?;
+        let mut names: Vec<Option<&str>> = vec![None];
+        names.extend(self.names(Section::Single).into_iter().map(Some));
+        for name in names {
+            let cells = MULTIPLES.map(|multiple| {
+                let tally = Tally::of(self.section(Section::Single).filter(|judged| {
+                    judged.case.multiple == multiple
+                        && name.is_none_or(|name| judged.case.name == name)
+                }));
+                if tally.delays.is_empty() {
+                    return "- | -".to_owned();
+                }
+                let at = |percent| milliseconds(percentile(&tally.delays, percent));
+                format!("{} | {}", at(50), at(99))
+            });
+            writeln!(to, "| {} | {} |", name.unwrap_or("all"), cells.join(" | "))?;
+        }
+        Ok(())
+    }
+
+    /// Everything that was told beside what it was: generated floods of one vector, what is no
+    /// attack, and recorded captures.
+    fn write_confusion(&self, to: &mut String) -> fmt::Result {
+        let mut right = 0;
+        let mut wrong: BTreeMap<(String, String), usize> = BTreeMap::new();
+        let recorded = self.recorded.iter().map(|recorded| {
+            let start = tidegate_model::Timestamp::ZERO;
+            (&recorded.expected, Verdict::of(&recorded.expected, start, &recorded.told))
+        });
+        let generated = self
+            .judged
+            .iter()
+            .filter(|judged| matches!(judged.case.section, Section::Single | Section::Benign))
+            .map(|judged| (&judged.case.expected, judged.verdict.clone()));
+        for (expected, verdict) in generated.chain(recorded) {
+            let name = match expected {
+                Expected::Nothing => "nothing".to_owned(),
+                Expected::Attack(_, vectors) => {
+                    vectors.first().map_or_else(|| "anything".to_owned(), ToString::to_string)
+                }
+            };
+            let told = match (&verdict.hit, verdict.false_starts) {
+                (Some(hit), _) if hit.settled_right => name.clone(),
+                (Some(hit), _) => hit.settled.0.to_string(),
+                (None, 0) => "nothing".to_owned(),
+                (None, _) => "an attack elsewhere, or where there is none".to_owned(),
+            };
+            if name == told {
+                right += 1;
+            } else {
+                *wrong.entry((name, told)).or_default() += 1;
+            }
+        }
+        writeln!(
+            to,
+            "\n## Confusion\n\nOf the matrix of what it was and what it was told as in the end, {right} \
+             verdicts lie on the diagonal, recorded\ncaptures included. The other cells that are not \
+             zero:\n\n| was | told as | times |\n|---|---|---|"
+        )?;
+        if wrong.is_empty() {
+            writeln!(to, "| | none | 0 |")?;
+        }
+        for ((was, told), times) in wrong {
+            writeln!(to, "| {was} | {told} | {times} |")?;
         }
         Ok(())
     }
