@@ -106,37 +106,13 @@ pub async fn run<W: Write + Send + 'static>(
     let Running { config: (config, path), policy, capture, forensics, backends, clock, seed } =
         running;
 
-    let (events, event_queue) = sync_channel(EVENT_QUEUE);
-    // Nothing is ever sent here: it closes when the printer thread ends.
-    let (printing, printed) = sync_channel::<()>(0);
-    thread::Builder::new()
-        .name("printer".to_owned())
-        .spawn(move || {
-            let _printing = printing;
-            print_events(&event_queue, printer);
-        })
-        .map_err(system("start the printer thread"))?;
-    let mut events = EventSender { queue: events, lost: 0 };
-    events.send(Line::Note {
-        time: clock.now(),
-        name: "started",
-        text: started_text(&policy, &capture),
-        fields: json!({
-            "interfaces": capture.interfaces(),
-            "peers": policy.peers.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>(),
-            "policy": policy.revision.as_ref().map(ToString::to_string),
-        }),
-    });
+    let (mut events, printed) =
+        start_printer(printer).map_err(system("start the printer thread"))?;
+    events.send(started_line(&policy, &capture, clock));
 
     let stop = Arc::new(AtomicBool::new(false));
-    let (recording, desk) = match forensics {
-        Some(archive) => {
-            let started = start_forensics(archive, clock, &events);
-            let (recording, desk) = started.map_err(system("start the forensics thread"))?;
-            (Some(recording), Some(desk))
-        }
-        None => (None, None),
-    };
+    let started = forensics.map(|archive| start_forensics(archive, clock, &events)).transpose();
+    let (recording, desk) = started.map_err(system("start the forensics thread"))?.unzip();
     let intake = Intake {
         config: pipeline::detector_config(&policy),
         seed,
@@ -180,6 +156,33 @@ pub async fn run<W: Write + Send + 'static>(
     match ended {
         Ending::Signal => Ok(()),
         Ending::Capture => Err(RunError::CaptureEnded),
+    }
+}
+
+/// The thread that prints, its queue, and what closes when it ends.
+fn start_printer<W: Write + Send + 'static>(
+    printer: Printer<W>,
+) -> Result<(EventSender, Receiver<()>), io::Error> {
+    let (queue, event_queue) = sync_channel(EVENT_QUEUE);
+    // Nothing is ever sent here: it closes when the printer thread ends.
+    let (printing, printed) = sync_channel::<()>(0);
+    thread::Builder::new().name("printer".to_owned()).spawn(move || {
+        let _printing = printing;
+        print_events(&event_queue, printer);
+    })?;
+    Ok((EventSender { queue, lost: 0 }, printed))
+}
+
+fn started_line(policy: &Policy, capture: &LiveCapture, clock: Clock) -> Line {
+    Line::Note {
+        time: clock.now(),
+        name: "started",
+        text: started_text(policy, capture),
+        fields: json!({
+            "interfaces": capture.interfaces(),
+            "peers": policy.peers.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>(),
+            "policy": policy.revision.as_ref().map(ToString::to_string),
+        }),
     }
 }
 
