@@ -67,7 +67,7 @@ fn severity() -> Kind {
 /// Everything that may stand at the top of a file.
 fn root() -> Vec<Key> {
     let texts = || list(Kind::Text);
-    vec![
+    let mut keys = vec![
         optional("include", texts()),
         optional(
             "speaker",
@@ -90,6 +90,15 @@ fn root() -> Vec<Key> {
         optional("responses", list(Kind::Table(response()))),
         optional("peers", list(Kind::Table(peer()))),
         optional("profiles", Kind::Named(profile())),
+    ];
+    keys.extend(conduct());
+    keys
+}
+
+/// The tables about conduct at the top of a file.
+fn conduct() -> Vec<Key> {
+    let texts = || list(Kind::Text);
+    vec![
         optional(
             "enforcement",
             Kind::Table(vec![

@@ -1,6 +1,7 @@
 //! What is installed, for how long, and how it goes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tidegate_model::{
     AttackId, BackendId, Lifetime, Mitigation, MitigationKey, Nlri, Route, Timestamp,
@@ -8,7 +9,7 @@ use tidegate_model::{
 
 use super::decision::Refusal;
 use super::hold::Hidden;
-use super::plan::{Phase, Plan, Stage, Strength};
+use super::plan::{Phase, Plan, Stage, Strength, Tracked};
 use super::routes::{self, Candidate};
 use super::{Planner, reason};
 use crate::guard;
@@ -53,16 +54,7 @@ impl Planner {
         if old.is_none() && candidate.keys().any(|key| !self.claims.contains_key(&key)) {
             self.breaker.record(now, target, self.policy.breaker);
         }
-        let fresh = || {
-            format!(
-                "{}; {}{}; {}{}",
-                reason::attack(&tracked.attack, tracked.severity),
-                reason::action(response, step, &candidate.routes),
-                reason::losses(&candidate.losses),
-                reason::lifetime(hold.min(response.max_lifetime), response.max_lifetime),
-                reason::refusals(refusals),
-            )
-        };
+        let fresh = || fresh_reason(tracked, (response, step), &candidate, hold, refusals);
         // The same routes for the same reason are the same mitigation, not a change.
         let unchanged = old
             .as_ref()
@@ -249,6 +241,24 @@ impl Planner {
         }
         strongest.map(|(_, mitigation)| mitigation)
     }
+}
+
+/// Why `candidate` is adopted.
+fn fresh_reason(
+    tracked: &Tracked,
+    (response, step): (&Response, usize),
+    candidate: &Candidate,
+    hold: Duration,
+    refusals: &[Refusal],
+) -> String {
+    format!(
+        "{}; {}{}; {}{}",
+        reason::attack(&tracked.attack, tracked.severity),
+        reason::action(response, step, &candidate.routes),
+        reason::losses(&candidate.losses),
+        reason::lifetime(hold.min(response.max_lifetime), response.max_lifetime),
+        reason::refusals(refusals),
+    )
 }
 
 /// Equal strength leaves the older attack's word.

@@ -5,10 +5,11 @@
 //!
 //! # Which response
 //!
-//! The first response of the policy that matches and can be carried out decides. One cannot be
-//! carried out when the [guard](crate::guard) refuses a route, no peer has the family, no
-//! [rule](crate::rule) can be made, or there is no room; the next that matches follows, and the
-//! reason says so. During an attack the severity never sinks and what is done never gets weaker
+//! The first response of the policy that matches and can be carried out decides, by the step of its
+//! ladder whose turn it is. One cannot be carried out when the [guard](crate::guard) refuses a
+//! route, no peer has the family, no [rule](crate::rule) can be made, there is no room, it was tried
+//! in vain, or nobody approved it; the next that matches follows, and the reason says so. During an
+//! attack the severity never sinks and what is done never gets weaker
 //! (local, FlowSpec, blackhole; a rate limit before discard). It gets stronger at once. Rules are
 //! replaced when the attack gets through and they no longer fit it, at most once in
 //! [`REFRESH_INTERVAL`]: behind rules that work there is nothing to learn.
@@ -40,7 +41,10 @@
 //! looks. Reported above its limit, the attack goes on: announced again, hold doubled, up to
 //! [`MAX_HOLD`]. Ended by the detector, it is over. If neither happens within the detector's own
 //! time to call an end and [`PROBE_WINDOW`], it is announced again too: what is not called over may
-//! be an attack just below the limit, or a blind capture.
+//! be an attack just below the limit, or a blind capture. Where several peers have it, it is lifted
+//! at one for that long before it is at all of them. It is not lifted while the sensor is blind
+//! ([`Sensor`]), while no peer has it in force ([`Standing`]), or beyond the flap budget; and while
+//! it is lifted the filters of an earlier step of its ladder take its place.
 //!
 //! A filter upstream hides its vector as well, but the detector cannot be told so. An attack that
 //! comes back within [`RELAPSE`] of the filter going is the same one: the filter's hold then grows
@@ -49,9 +53,17 @@
 //! # How many
 //!
 //! At most [`MAX_ATTACKS`] attacks, [`MAX_MITIGATIONS`] in all, [`MAX_KERNEL_RULES`] in the kernel,
-//! four fifths of `max_routes` and of `max_rules` at a peer (beyond its own limit the peer resets the session), and
-//! [`MAX_NEW_TARGETS`] new targets in [`WINDOW`]. What has no room is refused, waits and is decided
-//! again when room appears, worst first.
+//! four fifths of `max_routes` and of `max_rules` at a peer (beyond its own limit the peer resets the
+//! session), and as many new targets at once and mitigations of one group as the policy allows. What
+//! has no room is refused, waits and is decided again when room appears, worst first.
+//!
+//! # What came of it
+//!
+//! The ledger says what became of each mitigation ([`Planner::handle_standings`]), the sensor what
+//! became of the attack ([`Planner::handle_sights`]). What no backend has in force in time is said,
+//! and the next step or response tried where the policy says so. A step that stops too little leads
+//! to the next; what stops nothing is withdrawn. People have the last word
+//! ([`Planner::handle_order`]).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
