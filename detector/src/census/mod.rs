@@ -8,6 +8,8 @@
 //! Bounds: [`MAX_CENSUSES`] attacks at a time, and [`MEMORY`] octets for all of them together,
 //! whatever the number of sources. What is full keeps what it has and estimates the rest.
 
+#[cfg(feature = "geoip")]
+pub mod geoip;
 mod sources;
 mod spoofing;
 mod talkers;
