@@ -8,10 +8,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate::pipeline;
+use tidegate_adapters::bird::BirdConfig;
 use tidegate_adapters::exabgp::sidecar::{self, SidecarConfig};
 use tidegate_adapters::external::Mark;
+use tidegate_adapters::frr::FrrConfig;
 use tidegate_adapters::reaper;
 use tidegate_adapters::snippet::{self, RelaySession};
+use tidegate_policy::Policy;
 
 /// Commands that are not for people, and `adapters`.
 #[derive(Debug, Parser)]
@@ -51,7 +54,7 @@ struct Sidecar {
 #[derive(Debug, Subcommand)]
 enum Adapters {
     /// Print what to add to a routing daemon's configuration, so that it takes routes from our
-    /// speaker and passes them on.
+    /// speaker and passes them on; or what its native driver needs.
     Snippet(Snippet),
 }
 
@@ -71,12 +74,15 @@ enum Daemon {
 struct Snippet {
     /// Which daemon.
     daemon: Daemon,
-    /// Policy directory that names the daemon as a peer.
+    /// Policy directory, which names the daemon as a peer.
     #[arg(short, long, value_name = "DIR")]
     policy: PathBuf,
     /// Name of the peer in the policy.
-    #[arg(long, value_name = "NAME")]
-    peer: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "native")]
+    peer: Option<String>,
+    /// For the native driver with its defaults, without a session.
+    #[arg(long, conflicts_with_all = ["peer", "md5_key_file", "gtsm"])]
+    native: bool,
     /// File with the TCP MD5 key of the session.
     #[arg(long, value_name = "FILE")]
     md5_key_file: Option<PathBuf>,
@@ -101,9 +107,9 @@ pub fn main() -> Option<ExitCode> {
             let config = SidecarConfig { socket, mark, neighbors, lease };
             blocking(async move { sidecar::run(&config).await.map_err(|error| error.to_string()) })
         }
-        Helper::Adapters(Adapters::Snippet(arguments)) => {
-            session(&arguments).and_then(|session| print(arguments.daemon, &session))
-        }
+        Helper::Adapters(Adapters::Snippet(arguments)) => snippet(&arguments).map(|text| {
+            print!("{text}");
+        }),
     };
     Some(match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -127,13 +133,32 @@ fn blocking(work: impl Future<Output = Result<(), String>>) -> Result<(), String
     done
 }
 
-fn session(arguments: &Snippet) -> Result<RelaySession, String> {
+fn snippet(arguments: &Snippet) -> Result<String, String> {
     let policy = tidegate_policy::load(&arguments.policy).map_err(|report| report.to_string())?;
+    if let Some(name) = &arguments.peer {
+        let session = session(&policy, name, arguments)?;
+        let text = match arguments.daemon {
+            Daemon::Bird => snippet::bird(&session),
+            Daemon::Frr => snippet::frr(&session),
+            Daemon::Gobgp => snippet::gobgp(&session),
+        };
+        return text.map_err(|error| error.to_string());
+    }
+    Ok(match arguments.daemon {
+        Daemon::Bird => BirdConfig::default().snippet(),
+        Daemon::Frr => FrrConfig::default().snippet(policy.speaker.asn),
+        Daemon::Gobgp => {
+            "# Nothing: start gobgpd with --api-hosts unix:///run/gobgp.sock\n".to_owned()
+        }
+    })
+}
+
+fn session(policy: &Policy, name: &str, arguments: &Snippet) -> Result<RelaySession, String> {
     let names = || {
         let names: Vec<_> = policy.peers.iter().map(|peer| peer.name.as_str()).collect();
-        format!("the policy has no peer `{}`, but: {}", arguments.peer, names.join(", "))
+        format!("the policy has no peer `{name}`, but: {}", names.join(", "))
     };
-    let peer = policy.peer(&arguments.peer).ok_or_else(names)?;
+    let peer = policy.peer(name).ok_or_else(names)?;
     let our_address = peer.local_address.ok_or_else(|| {
         format!(
             "peer `{}` has no local-address; a daemon on the same host needs one to know us by, such as local-address = \"127.0.0.2\"",
@@ -158,14 +183,4 @@ fn session(arguments: &Snippet) -> Result<RelaySession, String> {
         md5,
         gtsm: arguments.gtsm,
     })
-}
-
-fn print(daemon: Daemon, session: &RelaySession) -> Result<(), String> {
-    let text = match daemon {
-        Daemon::Bird => snippet::bird(session),
-        Daemon::Frr => snippet::frr(session),
-        Daemon::Gobgp => snippet::gobgp(session),
-    };
-    print!("{}", text.map_err(|error| error.to_string())?);
-    Ok(())
 }

@@ -79,6 +79,7 @@ fn a_daemon_that_dies_leaves_nothing_behind() {
     let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
     std::mem::replace(&mut left.runtime, other).shutdown_background();
     left.stage.expect_third(&[]);
+    wait_until("the reaper ends", || reapers_of(std::process::id()) == 0);
 }
 
 #[test]
@@ -94,12 +95,9 @@ fn what_a_successor_looks_after_does_not_flap() {
     };
     wait_until("the second is in charge", || left.in_charge() != first);
     // The first one ends after its lease, and has touched nothing.
-    let file = left.config.file.display().to_string();
     wait_until("the first ends", || {
-        left.driven.as_mut().unwrap().observe() == nlris(&four()) && {
-            let _ = &file;
-            reapers_of(std::process::id()) == 1
-        }
+        assert_eq!(left.driven.as_mut().unwrap().observe(), nlris(&four()));
+        reapers_of(std::process::id()) == 1
     });
     left.stage.expect_third(&four().each_ref());
     left.runtime.block_on(second.leave());
