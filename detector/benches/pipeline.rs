@@ -156,6 +156,7 @@ fn sources(number: u64) {
         let source = IpAddr::from(((hash >> 32) as u32).to_be_bytes());
         census.add((source, hash), 64, 64, &mut room);
     }
+    census.settle(&mut room);
     let cost = (spent() - begin).as_secs_f64() * 1e9 / number as f64;
     println!("{number} sources drawn by lot: {cost:.1} ns each, {}", census.distinct());
     println!("  memory at its peak {} MiB, {before} MiB before", peak());

@@ -289,6 +289,7 @@ impl Meter {
         self.detailed = 0;
         self.asked.advance(end);
         self.handshakes.advance(end);
+        self.censuses.settle();
         self.sweep(summary.span());
         self.together_due += summary.span();
         if self.together_due >= SWEEP_INTERVAL {

@@ -147,6 +147,12 @@ impl Census {
         self.spoofing.insert(source, ttl);
     }
 
+    /// Makes the sources of the latest packets known to what is read here; the meter does so with
+    /// every tick.
+    pub fn settle(&mut self, room: &mut usize) {
+        self.sources.settle(room);
+    }
+
     /// Adds what another meter counted, with hashes of the same seed.
     pub fn merge(&mut self, other: &Self, room: &mut usize) {
         self.packets += other.packets;
@@ -231,6 +237,7 @@ impl Censuses {
     /// Counts the sources of attacks on `targets` from now on, and no others. Those that were
     /// counted before go on; the rest is given back.
     pub(crate) fn choose(&mut self, targets: &[Prefix]) -> Vec<Census> {
+        self.settle();
         let (kept, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.all)
             .into_iter()
             .partition(|census| targets.contains(&census.target));
@@ -263,6 +270,12 @@ impl Censuses {
         if let Some(census) = self.all.get_mut(usize::from(index)) {
             let source = (packet.source, address_hash(hasher, packet.source));
             census.add(source, packet.ttl, bytes, &mut self.room);
+        }
+    }
+
+    pub(crate) fn settle(&mut self) {
+        for census in &mut self.all {
+            census.settle(&mut self.room);
         }
     }
 

@@ -17,6 +17,9 @@ const CONTAINERS: u64 = 65_536;
 const LATER_COST: usize = 8;
 /// The same for an IPv6 source, in a tree.
 const IPV6_COST: usize = 48;
+/// IPv4 sources that wait to be put into the bitmap in order, which costs a fraction of putting
+/// them there as they come.
+const PENDING: usize = 1 << 14;
 /// Sources that were seen last, so that who sends much is not looked up each time.
 const RECENT: usize = 1024;
 
@@ -30,6 +33,7 @@ pub(super) struct Sources {
     full: bool,
     cost: usize,
     recent: Box<[u64]>,
+    pending: Vec<u32>,
     registers: Box<[u8]>,
 }
 
@@ -42,6 +46,7 @@ impl Default for Sources {
             full: false,
             cost: 0,
             recent: vec![0; RECENT].into(),
+            pending: Vec::new(),
             registers: vec![0; REGISTERS].into(),
         }
     }
@@ -58,7 +63,29 @@ impl Sources {
             None => {}
         }
         self.count(hash);
-        self.keep(source, room);
+        match source {
+            // What is full stays as it is: a set that goes on and off says nothing.
+            _ if self.full => {}
+            IpAddr::V4(source) => {
+                self.pending.push(u32::from(source));
+                if self.pending.len() >= PENDING {
+                    self.settle(room);
+                }
+            }
+            IpAddr::V6(_) => self.keep(source, room),
+        }
+    }
+
+    /// Puts what waits into the bitmap.
+    pub(super) fn settle(&mut self, room: &mut usize) {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.sort_unstable();
+        pending.dedup();
+        for source in pending.drain(..) {
+            self.keep(IpAddr::V4(Ipv4Addr::from(source)), room);
+        }
+        // The room that it takes is used again.
+        self.pending = pending;
     }
 
     /// Flajolet et al., "HyperLogLog", 2007: the rank of the first one in what chooses no register.
@@ -74,9 +101,7 @@ impl Sources {
         }
     }
 
-    #[inline]
     fn keep(&mut self, source: IpAddr, room: &mut usize) {
-        // What is full stays as it is: a set that goes on and off says nothing.
         if self.full {
             return;
         }
@@ -114,9 +139,11 @@ impl Sources {
         for (mine, theirs) in self.registers.iter_mut().zip(&other.registers) {
             *mine = (*mine).max(*theirs);
         }
-        for source in other.iter() {
+        let waiting = other.pending.iter().map(|source| IpAddr::V4(Ipv4Addr::from(*source)));
+        for source in other.iter().chain(waiting) {
             self.keep(source, room);
         }
+        self.settle(room);
         self.full |= other.full;
     }
 

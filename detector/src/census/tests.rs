@@ -30,6 +30,7 @@ fn sources_are_exact_while_there_is_room() {
         for number in 0..200_000 {
             add(&mut census, address(scattered(number)), 60, &mut room);
         }
+        census.settle(&mut room);
         assert_eq!(census.distinct(), Distinct::Exact(200_000), "round {round}");
     }
     for number in 0..1000_u128 {
@@ -74,6 +75,7 @@ fn what_is_charged_is_no_less_than_what_the_set_takes() {
                 break;
             }
         }
+        census.settle(&mut room);
         let taken = census.sources.octets();
         assert!(taken <= census.cost(), "spread {spread}: {taken} of {}", census.cost());
     }
@@ -111,6 +113,7 @@ fn censuses_of_two_meters_add_up_to_one() {
         add(half, source, 60, &mut room);
     }
     left.merge(&right, &mut room);
+    one.settle(&mut room);
     assert_eq!(left.distinct(), one.distinct());
     assert_eq!(left.counted(), one.counted());
     assert_eq!(left.spoofing(), one.spoofing());
@@ -124,6 +127,7 @@ fn forged_sources_are_told_from_plausible_ones() {
             let (source, ttl) = make(number);
             add(&mut census, source, ttl, &mut room);
         }
+        census.settle(&mut room);
         census.spoofing()
     };
     let ttl = |number: u32| u8::try_from(scattered(number) >> 24).unwrap();
@@ -153,6 +157,7 @@ fn all_attacks_share_the_room() {
             add(census, address(scattered(number)), 60, &mut censuses.room);
         }
     }
+    censuses.settle();
     assert_eq!(censuses.room, MEMORY - MAX_CENSUSES * 1000 * 64);
     let over = censuses.choose(&targets[..1]);
     assert_eq!(over.len(), MAX_CENSUSES - 1);
@@ -175,6 +180,7 @@ fn ten_million_random_sources_stay_within_the_memory() {
             census.add((source, hash), 60, 64, &mut censuses.room);
         }
     }
+    censuses.settle();
     let census = &censuses.all()[0];
     assert!(census.sources.octets() <= MEMORY, "{}", census.sources.octets());
     assert!(
@@ -202,6 +208,7 @@ impl Labels for Halves {
 fn sources_are_labelled() {
     let (mut census, mut room) = (census(), MEMORY);
     (0..4000).for_each(|number| add(&mut census, address(number), 60, &mut room));
+    census.settle(&mut room);
     let origins = census.origins(&Halves);
     assert_eq!(origins.looked_up, 4000);
     let countries = [("XB", 3000), ("XA", 1000)];
