@@ -54,15 +54,14 @@ impl Backends {
             asn: policy.speaker.asn,
             router_id: policy.speaker.router_id,
             listen: config.listen.iter().copied().collect(),
-            peers: policy.peers.iter().map(|peer| peer_config(peer, config)).collect(),
+            peers: sessions(policy).map(|peer| peer_config(peer, config)).collect(),
             dynamic: Vec::new(),
             gate: pipeline::gate_policy(policy, &own_addresses),
             seed,
         })?;
         let mut all = tidegate_adapters::Backends::new();
         all.add(Box::new(SpeakerBackend::new(speaker.clone(), news, answers.clone())));
-        let ids: Vec<_> =
-            policy.peers.iter().map(|peer| BackendId::Peer(peer.name.clone())).collect();
+        let ids: Vec<_> = sessions(policy).map(Peer::backend).collect();
         let mut backends = Self { all, speaker, events, answers, own_addresses, ids };
         backends.start_kernel(policy).map_err(StartError::Kernel)?;
         Ok(backends)
@@ -118,6 +117,11 @@ impl Backends {
     pub async fn shutdown(&self, reason: &str) {
         self.speaker.shutdown(reason).await;
     }
+}
+
+/// The peers with which the embedded speaker has sessions.
+fn sessions(policy: &Policy) -> impl Iterator<Item = &Peer> {
+    policy.peers.iter().filter(|peer| peer.via.is_none())
 }
 
 fn peer_config(peer: &Peer, config: &Config) -> PeerConfig {

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use tidegate_detector::{Detector, TrafficSummary};
 use tidegate_model::{
-    AttackEvent, AttackId, BackendId, BackendState, Command, CommandId, CommandKind, MitigationKey,
-    Nlri, Occlusion, Outcome, OutcomeKind, Prefix, Rate, Timestamp,
+    Attack, AttackEvent, AttackId, BackendId, BackendState, Command, CommandId, CommandKind,
+    MitigationKey, Nlri, Occlusion, Outcome, OutcomeKind, Prefix, Rate, Timestamp,
 };
 use tidegate_policy::{Order, OrderRefused, Planner, Policy, Revision, Sensor, Sight, Standing};
 use tidegate_reconciler::{Change, Entry, EntryState, Goal, Reconciler};
@@ -72,6 +72,9 @@ const COMPARE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the planner is told what the sensor sees of each attack.
 const SIGHT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Who loses more packets than this for each that is kept is blind.
+const MOST_LOST: u64 = 9;
+
 /// Times that a change of plan may follow from what became of the one before, in one input. What is
 /// left then waits for the next.
 const MAX_ROUNDS: usize = 8;
@@ -103,35 +106,37 @@ pub struct Engine {
 /// How well the sensor saw since it was last looked at.
 #[derive(Clone, Copy, Debug, Default)]
 struct Watch {
-    /// When the current look began.
-    begun: Timestamp,
-    /// Up to when summaries tell.
-    seen_to: Timestamp,
+    /// When the current look began, and up to when summaries tell; `None` before the first.
+    span: Option<(Timestamp, Timestamp)>,
     blind: Duration,
+    packets: u64,
+    lost: u64,
 }
 
 impl Watch {
     /// Takes a tick in; at the end of a look, whether the sensor saw for most of it.
     fn add(&mut self, summary: &TrafficSummary) -> Option<Sensor> {
-        if self.begun == Timestamp::ZERO {
-            self.begun = summary.start;
-        }
+        let (begun, seen_to) = self.span.unwrap_or((summary.start, summary.start));
         // What no summary tells of was not seen.
-        self.blind += summary.start.since(self.seen_to.max(self.begun));
+        self.blind += summary.start.since(seen_to);
         self.blind += if summary.blind { summary.span() } else { Duration::ZERO };
-        self.seen_to = self.seen_to.max(summary.end);
-        let span = self.seen_to.since(self.begun);
+        self.packets = self.packets.saturating_add(summary.packets);
+        self.lost = self.lost.saturating_add(summary.lost);
+        let seen_to = seen_to.max(summary.end);
+        let span = seen_to.since(begun);
         if span < SIGHT_INTERVAL {
+            self.span = Some((begun, seen_to));
             return None;
         }
-        let sensor = if self.blind * 2 >= span { Sensor::Blind } else { Sensor::Seeing };
-        *self = Self { begun: self.seen_to, seen_to: self.seen_to, blind: Duration::ZERO };
-        Some(sensor)
+        let lost = self.lost / MOST_LOST > self.packets;
+        let blind = lost || self.blind * 2 >= span;
+        *self = Self { span: Some((seen_to, seen_to)), ..Self::default() };
+        Some(if blind { Sensor::Blind } else { Sensor::Seeing })
     }
 
     /// Whether nothing has been heard for longer than a look takes.
     fn is_stale(&self, now: Timestamp) -> bool {
-        self.begun != Timestamp::ZERO && now.since(self.seen_to) > SIGHT_INTERVAL * 2
+        self.span.is_some_and(|(_, seen_to)| now.since(seen_to) > SIGHT_INTERVAL * 2)
     }
 }
 
@@ -237,6 +242,11 @@ impl Engine {
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
         self.reconciler.is_clear()
+    }
+
+    /// The attacks that go on.
+    pub fn attacks(&self) -> impl Iterator<Item = &Attack> {
+        self.detector.attacks()
     }
 
     /// Whether no attack is on and nothing is installed or about to be.

@@ -24,10 +24,10 @@ use tidegate::engine::{Engine, EngineInput, EngineOutput};
 use tidegate::event::EventKind;
 use tidegate_detector::TargetTraffic;
 use tidegate_model::{
-    AddressFamily, AttackEvent, BackendId, Command, CommandKind, EndReason, Nlri, OwnedSpace,
-    Prefix, Timestamp,
+    AddressFamily, AttackEvent, AttackId, BackendId, Command, CommandKind, EndReason, Nlri,
+    OwnedSpace, Prefix, Timestamp,
 };
-use tidegate_policy::{Policy, PolicyFile};
+use tidegate_policy::{ManualAction, Order, Policy, PolicyFile};
 
 use traffic::{Flood, listed, summary};
 use world::{News, World};
@@ -59,6 +59,13 @@ never-touch = ["203.0.113.53"]
 [detection]
 exit-hold = "2s"
 
+[enforcement]
+deadline = "3s"
+if-not-enforced = "next"
+
+[flapping]
+cycles = 1000
+
 [groups.default.thresholds]
 total = { packets = "1k" }
 udp = { packets = "200" }
@@ -83,6 +90,17 @@ when = { severity = "low" }
 action = "local"
 filter = "discard"
 lifetime = { at-least = "1s", at-most = "120s" }
+
+[[responses.then]]
+if = [{ severity = "medium", after = "2s" }, { packets = "1M" }]
+action = "flowspec"
+filter = { rate-limit = "100pps" }
+lifetime = { at-least = "1s", at-most = "120s" }
+
+[[responses.then]]
+if = { severity = "critical", after = "3s" }
+action = "rtbh"
+lifetime = { at-least = "2s", at-most = "120s" }
 
 [[peers]]
 name = "one"
@@ -181,7 +199,11 @@ struct Simulation {
     faults: bool,
     stopped: bool,
     announced: u64,
+    /// How often what leads to each target was withdrawn at each backend.
+    withdrawn: BTreeMap<(BackendId, Option<Prefix>), u32>,
     ended: u64,
+    /// The words of every decision.
+    decided: Vec<&'static str>,
 }
 
 impl Simulation {
@@ -210,7 +232,9 @@ impl Simulation {
             faults: true,
             stopped: false,
             announced: 0,
+            withdrawn: BTreeMap::new(),
             ended: 0,
+            decided: Vec::new(),
         }
     }
 
@@ -271,6 +295,17 @@ impl Simulation {
 
     fn handle(&mut self, input: EngineInput<'_>) {
         let outputs = self.engine.handle(self.now, input);
+        self.take(outputs);
+    }
+
+    /// A person orders something; what cannot be done is refused and changes nothing.
+    fn order(&mut self, order: &Order) {
+        if let Ok((_, outputs)) = self.engine.order(self.now, order) {
+            self.take(outputs);
+        }
+    }
+
+    fn take(&mut self, outputs: Vec<EngineOutput>) {
         assert!(outputs.len() <= MOST_OUTPUTS, "{} outputs of one input", outputs.len());
         let mut announcing = false;
         for output in outputs {
@@ -279,13 +314,13 @@ impl Simulation {
                     self.check_command(&command, &mut announcing);
                     self.world.submit(command);
                 }
-                EngineOutput::Event(event) => {
-                    if let EventKind::Attack(AttackEvent::Ended(attack, EndReason::Quiet(_))) =
-                        event.kind
-                    {
+                EngineOutput::Event(event) => match event.kind {
+                    EventKind::Attack(AttackEvent::Ended(attack, EndReason::Quiet(_))) => {
                         self.check_end(attack.target);
                     }
-                }
+                    EventKind::Decision(decision) => self.decided.push(decision.kind.name()),
+                    _ => {}
+                },
             }
         }
         if self.engine.is_withdrawn() {
@@ -305,6 +340,8 @@ impl Simulation {
                 assert!(!lease.is_zero(), "announced without a lease: {}", route.nlri);
             }
             CommandKind::Withdraw(nlri) => {
+                let key = (command.backend.clone(), nlri.destination());
+                *self.withdrawn.entry(key).or_default() += 1;
                 assert!(!*announcing, "the withdraw of {nlri} waited for an announcement");
             }
         }
@@ -320,7 +357,7 @@ impl Simulation {
     fn act(&mut self) {
         let ids = self.world.ids();
         let id = ids[usize::try_from(self.random.below(ids.len() as u64)).unwrap()].clone();
-        match self.random.below(24) {
+        match self.random.below(26) {
             0..=5 => {
                 let which = usize::try_from(self.random.below(self.floods.len() as u64)).unwrap();
                 let truth = self.floods.values_mut().nth(which).unwrap();
@@ -346,10 +383,33 @@ impl Simulation {
                 self.handle(EngineInput::Policy(policy));
             }
             18 => self.leave_behind(),
+            19..=20 => {
+                let order = self.any_order();
+                self.order(&order);
+            }
             _ => self.world.observe(&id),
         }
         self.world.pump();
         self.deliver();
+    }
+
+    fn any_order(&mut self) -> Order {
+        let attack = AttackId(self.random.below(12));
+        let by = "anna".to_owned();
+        match self.random.below(5) {
+            0 => Order::Withdraw { attack, by, reason: "a mistake".to_owned() },
+            1 => Order::Hold { attack, by },
+            2 => Order::Resume { attack, by },
+            3 => Order::Renew { attack, extra: STEP * 10, by },
+            _ => Order::Announce {
+                target: FLOODS[usize::try_from(self.random.below(6)).unwrap()].0.parse().unwrap(),
+                action: ManualAction::Blackhole,
+                peers: Vec::new(),
+                ttl: STEP * 300,
+                by,
+                reason: "the customer asked".to_owned(),
+            },
+        }
     }
 
     /// A rule of ours in the kernel that an earlier run made.

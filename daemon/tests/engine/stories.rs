@@ -38,8 +38,12 @@ impl Story {
     }
 
     fn calm(&mut self) {
+        self.set_flood(false);
+    }
+
+    fn set_flood(&mut self, on: bool) {
         for truth in self.simulation.floods.values_mut() {
-            truth.on = false;
+            truth.on = on;
         }
     }
 
@@ -149,4 +153,97 @@ fn lost_packets_end_no_attack() {
         story.simulation.deliver();
     }
     assert_eq!(story.peer("one").held.len(), 1);
+}
+
+/// Over an hour of pulses a route at a peer comes and goes at most twice, whatever it is and however
+/// soon the detector calls a pulse over. Rules in the kernel harm nobody by coming and going.
+#[test]
+fn a_pulse_wave_makes_at_most_two_cycles() {
+    for (packets, exit_hold) in [(600, "2s"), (600, "10s"), (100, "2s"), (100, "10s"), (60, "2s")] {
+        let text = POLICY
+            .replace("exit-hold = \"2s\"", &format!("exit-hold = \"{exit_hold}\""))
+            .replace("cycles = 1000", "")
+            .replace("120s", "6h");
+        let mut story = Story::new(&text, &[("203.0.113.10", Flood::Udp, packets)]).up();
+        for _ in 0..360 {
+            story.set_flood(true);
+            story.run(SECOND);
+            story.set_flood(false);
+            story.run(SECOND * 9);
+        }
+        let Simulation { announced, withdrawn, .. } = &story.simulation;
+        assert!(*announced > 0, "{packets} packets, exit hold {exit_hold}: nothing was done");
+        let at_peers = withdrawn.iter().filter(|((backend, _), _)| *backend != BackendId::Kernel);
+        assert!(
+            at_peers.clone().all(|(_, times)| *times <= 2),
+            "{packets} packets, exit hold {exit_hold}: {withdrawn:?}"
+        );
+    }
+}
+
+/// A blackhole that waits for its peer hides nothing and learns nothing: its hold does not grow.
+#[test]
+fn a_blackhole_that_waits_for_its_peer_does_not_grow() {
+    let text = POLICY.replace("if-not-enforced = \"next\"", "").replace("120s", "6h");
+    let mut story = Story::new(&text, &CRITICAL).up();
+    for name in ["one", "two"] {
+        let id = BackendId::Peer(name.to_owned());
+        story.simulation.world.set_up(&id, false);
+    }
+    story.run(SECOND * 600);
+    assert!(story.simulation.decided.contains(&"not-enforced"), "nobody was told");
+    for name in ["one", "two"] {
+        let id = BackendId::Peer(name.to_owned());
+        story.simulation.world.set_up(&id, true);
+    }
+    story.run(SECOND * 2);
+    assert_eq!(story.peer("one").held.len(), 1);
+    story.calm();
+    // The shortest hold, two looks and the end of the attack.
+    story.simulation.run_until_clear(SECOND * 30);
+}
+
+#[test]
+fn what_the_kernel_refuses_is_tried_at_a_peer() {
+    let mut story = Story::new(POLICY, &[("203.0.113.20", Flood::Syn, 60)]);
+    story.simulation.world.kernel.refuses = true;
+    let mut story = story.up();
+    story.run(SECOND * 10);
+    let decided = story.simulation.decided.clone();
+    assert!(decided.contains(&"not-enforced"), "nobody was told: {decided:?}");
+    assert_eq!(story.peer("one").held.len(), 1);
+    story.calm();
+    story.simulation.world.kernel.refuses = false;
+    story.simulation.run_until_clear(CLEAR_WITHIN);
+}
+
+/// Who is blind does not look: the blackhole stays as long as nobody would see the flood.
+#[test]
+fn no_blackhole_is_lifted_while_the_sensor_is_blind() {
+    let mut story = Story::new(POLICY, &CRITICAL).up();
+    story.run(SECOND * 5);
+    assert_eq!(story.peer("one").held.len(), 1);
+    story.simulation.blind = true;
+    for _ in 0..60 {
+        story.run(SECOND);
+        assert_eq!(story.peer("one").held.len(), 1);
+    }
+    story.simulation.blind = false;
+    story.calm();
+    story.simulation.run_until_clear(CLEAR_WITHIN);
+}
+
+/// With two peers the first look behind a blackhole opens one of them; the flood shows there.
+#[test]
+fn a_look_opens_one_peer_at_a_time() {
+    let mut story = Story::new(POLICY, &CRITICAL).up();
+    story.run(SECOND * 3);
+    let mut looked = false;
+    for _ in 0..600 {
+        story.run(STEP);
+        let held = story.peer("one").held.len() + story.peer("two").held.len();
+        assert!(held >= 1, "both peers were opened to a flood that goes on");
+        looked |= held == 1;
+    }
+    assert!(looked, "nobody looked");
 }

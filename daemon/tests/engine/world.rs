@@ -164,9 +164,11 @@ impl World {
         held
     }
 
-    /// Whether a router drops everything to the target of `nlri`.
+    /// Whether the routers drop everything to the target of `nlri`: traffic comes through any that
+    /// does not.
     pub(crate) fn drops(&self, nlri: &Nlri) -> bool {
-        self.peers.values().any(|peer| peer.held.contains(nlri))
+        let mut up = self.peers.values().filter(|peer| peer.up).peekable();
+        up.peek().is_some() && up.all(|peer| peer.held.contains(nlri))
     }
 }
 

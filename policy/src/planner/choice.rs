@@ -157,7 +157,10 @@ impl Planner {
         let tracked = search.tracked;
         let own = |plan: &&Plan| plan.response == response.name;
         let current = search.current.filter(own);
-        let begun = current.or(search.former.filter(own)).map_or(0, |plan| plan.step);
+        let known = current.or(search.former.filter(own)).map_or(0, |plan| plan.step);
+        let lingering = self.lingering.get(&tracked.attack.target);
+        let lingering = lingering.filter(|choice| choice.response == response.name);
+        let begun = lingering.map_or(known, |choice| choice.step.max(known));
         let mut step = begun.min(response.then.len());
         let mut progress =
             current.map_or(Progress::default(), |plan| self.progress(search.now, tracked, plan));

@@ -94,6 +94,7 @@ impl Planner {
         plan.routes.retain(|(backend, route)| self.allows(backend, route));
         plan.armed.retain(|(backend, route)| self.allows(backend, route));
         let Some(tracked) = self.attacks.get(&id) else { return };
+        let plan_target = tracked.attack.target;
         let candidate = Candidate {
             routes: plan.routes.clone(),
             rules: Vec::new(),
@@ -107,6 +108,7 @@ impl Planner {
             }
             _ => {
                 self.say_release(id, "the policy changed: withdrawn".to_owned());
+                self.lingering.remove(&plan_target);
                 self.attacks.remove(&id);
                 self.room_made = true;
             }

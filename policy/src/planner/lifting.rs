@@ -296,6 +296,9 @@ impl Planner {
         if let Some(tracked) = self.attacks.get_mut(&id) {
             tracked.ended = Some(reason);
             self.timers_changed = true;
+            if let Some(plan) = tracked.plan() {
+                self.lingering.insert(tracked.attack.target, plan.choice());
+            }
         }
         if steps_down {
             let keys = self.attacks.get(&id).and_then(Tracked::plan).map(Plan::wanted_keys);
@@ -329,6 +332,9 @@ impl Planner {
             Phase::Installed => "withdrawn",
             Phase::Probing { .. } => "the blackhole stays lifted",
         };
+        if self.lingering.get(&target) == Some(&plan.choice()) {
+            self.lingering.remove(&target);
+        }
         self.say_release(id, format!("{why}; {what}"));
         self.put(id, Stage::Idle);
         self.attacks.remove(&id);

@@ -105,7 +105,7 @@ pub use standing::Standing;
 use breaker::Breaker;
 use flaps::Flaps;
 use hold::Holds;
-use plan::{Claimed, Origin, Phase, Plan, Stage, Tracked, gets_through};
+use plan::{Choice, Claimed, Origin, Phase, Plan, Stage, Tracked, gets_through};
 use standing::Heard;
 
 /// Most attacks that are followed. Further ones are refused until one ends.
@@ -142,6 +142,8 @@ pub struct Planner {
     matched: BTreeMap<MitigationKey, Rate>,
     holds: Holds,
     flaps: Flaps,
+    /// What stays in place beyond its attack, by target: the next pulse goes on from there.
+    lingering: BTreeMap<Prefix, Choice>,
     breaker: Breaker,
     sensor: Sensor,
     /// A time on the planner's clock, and the seconds since 1970-01-01 UTC that it was then.
@@ -179,6 +181,7 @@ impl Planner {
             matched: BTreeMap::new(),
             holds: Holds::default(),
             flaps: Flaps::default(),
+            lingering: BTreeMap::new(),
             breaker: Breaker::default(),
             sensor: Sensor::Seeing,
             wall: None,

@@ -254,3 +254,21 @@ fn services_are_not_cut_off() {
     );
     assert_eq!(desired(&planner).len(), 1);
 }
+
+/// The next pulse goes on where the one before had got to: nothing weaker comes and goes.
+#[test]
+fn a_pulse_goes_on_from_the_step_of_the_one_before() {
+    let mut planner = planner(ladder());
+    let first = attack(1, "203.0.113.7", 2.0);
+    planner.handle_attack(at(0.0), &started(&first));
+    assert_eq!(desired(&planner), [SYN_RULE]);
+    planner.handle_attack(at(5.0), &ended(&first));
+    planner.handle_attack(at(10.0), &started(&attack(2, "203.0.113.7", 1.5)));
+    assert_eq!(desired(&planner), [SYN_RULE]);
+    // Once nothing is left of it, it begins anew.
+    planner.handle_attack(at(20.0), &ended(&attack(2, "203.0.113.7", 1.5)));
+    planner.handle_timeout(at(80.0));
+    assert!(desired(&planner).is_empty());
+    planner.handle_attack(at(100.0), &started(&attack(3, "203.0.113.7", 1.5)));
+    assert_eq!(desired(&planner), [LOCAL_RULE]);
+}
