@@ -35,14 +35,13 @@ impl Planner {
         };
         // Another rule for the same answer, or another form of the same blackhole, is no new start.
         let (continued, begun) = match &old {
-            Some(old) if old.is_blackhole() != (strength == Strength::Blackhole) => (None, None),
+            Some(old) if old.is_blackhole() != (strength == Strength::Blackhole) => (None, now),
             Some(old) if old.response == response.name && old.step == step => {
-                (Some(old), Some(old.begun))
+                (Some(old), old.begun)
             }
-            Some(old) if old.is_blackhole() => (Some(old), None),
-            _ => (None, None),
+            Some(old) if old.is_blackhole() => (Some(old), now),
+            _ => (None, now),
         };
-        let begun = begun.unwrap_or(now);
         let not_after = begun + response.max_lifetime;
         let (hold, at_least_until, phase) = match continued {
             Some(old) => (old.hold, old.lifetime.at_least_until, old.phase.clone()),

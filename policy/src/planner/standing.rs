@@ -171,14 +171,20 @@ impl Planner {
     }
 
     fn note_force(&mut self, now: Timestamp, id: AttackId, in_force: bool) {
-        let changes = self.attacks.get(&id).and_then(Tracked::plan).is_some_and(|plan| {
+        let Some(tracked) = self.attacks.get(&id) else { return };
+        let changes = tracked.plan().is_some_and(|plan| {
             plan.phase == Phase::Installed && in_force != plan.in_force.is_some()
         });
         if !changes {
             return;
         }
+        let peak = tracked.attack.peak;
         self.change_plan(id, |plan| {
             plan.in_force = in_force.then_some(now);
+            if in_force {
+                // It grew while the mitigation was on its way.
+                plan.before = plan.before.max(peak);
+            }
             plan.futile_since = None;
             if in_force && plan.is_blackhole() {
                 // It hides the attack from now on, not from when it was asked for.

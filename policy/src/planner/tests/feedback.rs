@@ -266,3 +266,18 @@ fn a_routing_daemon_is_a_backend_like_others() {
     planner.handle_backend_up(at(20.0), &BackendId::External("gobgp".to_owned()));
     assert_eq!(desired(&planner), ["203.0.113.7/32 at backend gobgp"]);
 }
+
+/// What the attack grew to before the rule was in force is what the effect is measured by.
+#[test]
+fn an_effect_is_measured_from_when_the_rule_is_in_force() {
+    let mut planner = planner(seeing());
+    planner.handle_attack(at(0.0), &started(&attack(1, "203.0.113.7", 6.0)));
+    heard(&mut planner, at(0.0), &awaited());
+    let mut grown = attack(1, "203.0.113.7", 6.0);
+    grown.peak = sight(60.0).rate;
+    planner.handle_attack(at(0.5), &updated(&grown));
+    heard(&mut planner, at(1.0), &Standing::Enforced);
+    planner.handle_sights(at(5.0), [(AttackId(1), sight(6.0))]);
+    let coverage = planner.effect(at(5.0), AttackId(1)).unwrap().coverage;
+    assert!(coverage.share().is_some_and(|share| (share - 0.9).abs() < 1e-9), "{coverage:?}");
+}
