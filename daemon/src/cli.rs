@@ -1,14 +1,18 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_adapters::external::Mark;
+use tidegate_model::{AttackVector, Prefix};
 
 /// DDoS mitigation router: recognises floods and steers them away with BGP and local rules.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 success, 1 failure while running, 2 bad input: command line, \
+    after_help = "Exit codes: 0 success, 1 failure while running or a policy test that fails, 2 bad input: command line, \
                         configuration, policy or capture."
 )]
 pub struct Cli {
@@ -30,6 +34,20 @@ pub enum CommandLine {
     Replay(Replay),
     /// Check a configuration and its policy, and list every error.
     Check(Check),
+    /// Try a policy before the attack: fit for the CI of a policy repository.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Other routing daemons as backends.
+    #[command(subcommand)]
+    Adapters(Adapters),
+    /// Withdraw everything from other routing daemons when the daemon stops renewing its lease.
+    ///
+    /// Started by the daemon, which tells it on standard input what to watch.
+    #[command(hide = true)]
+    Reaper,
+    /// Relay between ExaBGP, which runs this, and the daemon.
+    #[command(hide = true)]
+    ExabgpSidecar(Sidecar),
 }
 
 /// Arguments of `tidegate run`.
@@ -79,4 +97,153 @@ pub struct Check {
     /// Print the result as one JSON document.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Subcommands of `tidegate policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Check a policy and list every error.
+    Check(PolicyCheck),
+    /// Play the scenarios in DIR/tests and compare what is wanted with what they expect.
+    ///
+    /// Exits 1 if a scenario fails.
+    Test(PolicyTest),
+    /// Say which group, thresholds and responses an address has, and what an attack would bring.
+    Explain(PolicyExplain),
+    /// Say what another policy would do differently, for scenarios and recorded incidents.
+    Diff(PolicyDiff),
+    /// Print the JSON Schema of policy files, for editors.
+    Schema,
+}
+
+/// Arguments of `tidegate policy check`.
+#[derive(Debug, Args)]
+pub struct PolicyCheck {
+    /// Policy directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Print the result as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `tidegate policy test`.
+#[derive(Debug, Args)]
+pub struct PolicyTest {
+    /// Policy directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Directory of the scenarios, if it is not DIR/tests.
+    #[arg(long, value_name = "DIR")]
+    pub scenarios: Option<PathBuf>,
+    /// Print the result as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `tidegate policy explain`.
+#[derive(Debug, Args)]
+pub struct PolicyExplain {
+    /// Address or prefix.
+    #[arg(value_name = "ADDRESS")]
+    pub target: Prefix,
+    /// Policy directory.
+    #[arg(short, long, value_name = "DIR")]
+    pub policy: PathBuf,
+    /// What an attack of this kind would bring, such as `syn-flood` or `dns-amplification`.
+    #[arg(long, value_name = "VECTOR", requires = "pps")]
+    pub vector: Option<AttackVector>,
+    /// Packets per second of the attack.
+    #[arg(long, value_name = "N", requires = "vector")]
+    pub pps: Option<u64>,
+    /// Bits per second of the attack, if its packets are not of 100 bytes.
+    #[arg(long, value_name = "N", requires = "vector")]
+    pub bps: Option<u64>,
+    /// How certain the detector is of the vector, from 0 to 1.
+    #[arg(long, value_name = "C", default_value_t = 1.0)]
+    pub confidence: f64,
+    /// Print the answer as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `tidegate policy diff`.
+#[derive(Debug, Args)]
+pub struct PolicyDiff {
+    /// Policy directory, or a commit of the repository that NEW is in.
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// Policy directory.
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    /// Directory of the scenarios, if it is not NEW/tests.
+    #[arg(long, value_name = "DIR")]
+    pub scenarios: Option<PathBuf>,
+    /// What `tidegate run --json` or `tidegate replay --json` printed: its attacks are compared.
+    #[arg(long, value_name = "FILE")]
+    pub incidents: Vec<PathBuf>,
+    /// Exit 1 if anything is handled differently.
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Print the result as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `tidegate exabgp-sidecar`.
+#[derive(Debug, Args)]
+pub struct Sidecar {
+    /// Where the daemon listens.
+    #[arg(long, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// The large community on our routes.
+    #[arg(long, value_name = "AS:N:N")]
+    pub mark: Mark,
+    /// Without the daemon, our routes are withdrawn after this time.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = tidegate_policy::text::parse_duration)]
+    pub lease: Duration,
+    /// Only this neighbor; may be given more than once.
+    #[arg(long, value_name = "ADDRESS")]
+    pub neighbor: Vec<IpAddr>,
+}
+
+/// Subcommands of `tidegate adapters`.
+#[derive(Debug, Subcommand)]
+pub enum Adapters {
+    /// Print what to add to a routing daemon's configuration, so that it takes routes from our
+    /// speaker and passes them on; or what its native driver needs.
+    Snippet(Snippet),
+}
+
+/// Routing daemons that our speaker can peer with on the same host.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Daemon {
+    /// BIRD 2.
+    Bird,
+    /// FRRouting.
+    Frr,
+    /// GoBGP 3.
+    Gobgp,
+}
+
+/// Arguments of `tidegate adapters snippet`.
+#[derive(Debug, Args)]
+pub struct Snippet {
+    /// Which daemon.
+    pub daemon: Daemon,
+    /// Policy directory, which names the daemon as a peer.
+    #[arg(short, long, value_name = "DIR")]
+    pub policy: PathBuf,
+    /// Name of the peer in the policy.
+    #[arg(long, value_name = "NAME", required_unless_present = "native")]
+    pub peer: Option<String>,
+    /// For the native driver with its defaults, without a session.
+    #[arg(long, conflicts_with_all = ["peer", "md5_key_file", "gtsm"])]
+    pub native: bool,
+    /// File with the TCP MD5 key of the session.
+    #[arg(long, value_name = "FILE")]
+    pub md5_key_file: Option<PathBuf>,
+    /// The session has `hops = "gtsm"`.
+    #[arg(long)]
+    pub gtsm: bool,
 }

@@ -1,5 +1,8 @@
 //! The subcommands: what they print and how they exit.
 
+mod helpers;
+mod policy;
+
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal};
 use std::path::Path;
@@ -16,7 +19,6 @@ use crate::cli::{Check, Cli, CommandLine, Replay, Run};
 use crate::clock::{Clock, WallOrigin};
 use crate::config;
 use crate::forensics::{Archive, Context, Settings};
-use crate::incident::{self, WallTime};
 use crate::output::{Format, Printer, Updates};
 use crate::policy_repo::{LoadError, PolicyRepo};
 use crate::replay::{ReplayError, replay_into};
@@ -32,6 +34,10 @@ pub fn main(cli: &Cli) -> ExitCode {
         CommandLine::Run(arguments) => run(arguments),
         CommandLine::Replay(arguments) => replay_file(arguments),
         CommandLine::Check(arguments) => check(arguments),
+        CommandLine::Policy(command) => policy::policy(command),
+        CommandLine::Adapters(command) => helpers::adapters(command),
+        CommandLine::Reaper => helpers::reap(),
+        CommandLine::ExabgpSidecar(arguments) => helpers::relay(arguments),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,6 +57,8 @@ enum Failure {
     Running(String),
     /// The mistakes have been printed already.
     Told,
+    /// What was asked for was found, and has been printed: a test that fails, a difference.
+    Found,
 }
 
 impl Failure {
@@ -74,6 +82,7 @@ impl Failure {
                 ExitCode::FAILURE
             }
             Self::Told => ExitCode::from(BAD_INPUT),
+            Self::Found => ExitCode::FAILURE,
             Self::Closed => ExitCode::SUCCESS,
         }
     }
@@ -179,8 +188,6 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     let context = Context { interfaces, tunnels: config.tunnels, wall: clock.wall() };
     let forensics = config.forensics.clone().map(|settings| open_archive(settings, context));
     let forensics = forensics.transpose()?;
-    let records = incident::start(&config.records, clock.wall(), WallTime::at(&clock))
-        .map_err(|error| Failure::Running(format!("cannot record incidents: {error}")))?;
     let stdout = anstream::AutoStream::auto(io::stdout());
     let printer = Printer::new(stdout, format(arguments.json), Updates::Hidden, clock.wall());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -194,8 +201,7 @@ fn run(arguments: &Run) -> Result<(), Failure> {
         let backends = Backends::start(&policy, &config, seed)
             .map_err(|error| Failure::Running(error.to_string()))?;
         let config = (config, arguments.config.clone());
-        let running =
-            Running { config, policy, capture, forensics, records, backends, clock, seed };
+        let running = Running { config, policy, capture, forensics, backends, clock, seed };
         run::run(running, printer).await.map_err(|error| Failure::Running(error.to_string()))
     })
 }

@@ -13,7 +13,6 @@ use tidegate_policy::text::{Collector, Document, Source, Table, Value, instead_o
 use tidegate_policy::{ConnectMode, Diagnostic, Policy, Report};
 
 use self::repository::Repository;
-use crate::alerts;
 use crate::forensics::Settings;
 use crate::policy_repo::{LoadError, PolicyRepo};
 
@@ -38,8 +37,6 @@ pub struct Config {
     pub tunnels: Tunnels,
     /// Where the packets of incidents are written, if anywhere.
     pub forensics: Option<Settings>,
-    /// Where incidents are kept, whom they are told, and what the messages link to.
-    pub records: alerts::Settings,
     /// Addresses on which the speaker waits for peers.
     pub listen: BTreeSet<SocketAddr>,
     /// How the sessions with some peers are guarded, by the peer's name in the policy.
@@ -145,7 +142,6 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
     let forensics = root
         .optional("forensics", "{ directory = \"/var/lib/tidegate/forensics\" }")
         .map_or(Some(None), |value| forensics::resolve(&value.table()?, directory).map(Some));
-    let records = alerts::config::resolve(root, directory);
     let listen = root
         .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
         .map_or_else(|| Some(BTreeSet::new()), |value| resolve_listen(&value.table()?));
@@ -167,7 +163,6 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         capture,
         tunnels,
         forensics: forensics?,
-        records: records?,
         listen: listen?,
         sessions: sessions?,
     })

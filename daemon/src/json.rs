@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tidegate_bgpd::convert::decode_update;
 use tidegate_model::{
     Attack, AttackEvent, BackendState, Limit, MitigationKey, Nlri, OutcomeKind, Rate, Route,
-    Timestamp, VectorEstimate,
+    Signature, Timestamp, VectorEstimate,
 };
 use tidegate_policy::{Decision, DecisionKind};
 use tidegate_reconciler::Change;
@@ -183,8 +183,29 @@ fn vector(estimate: &VectorEstimate) -> Value {
         "vector": estimate.vector.to_string(),
         "share": estimate.share,
         "confidence": estimate.confidence.get(),
+        "signature": signature(&estimate.signature),
         "evidence": evidence,
     })
+}
+
+/// What a vector's packets have in common; only what they have.
+fn signature(signature: &Signature) -> Value {
+    let mut fields = Map::new();
+    let mut add = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            fields.insert(name.into(), value);
+        }
+    };
+    let ports = |ports: &[u16]| (!ports.is_empty()).then(|| json!(ports));
+    add("protocol", signature.protocol.map(|number| json!(number)));
+    add("source_ports", ports(&signature.source_ports));
+    add("destination_ports", ports(&signature.destination_ports));
+    let flags = signature.tcp_flags;
+    add("tcp_flags", flags.map(|flags| json!({ "set": flags.set, "clear": flags.clear })));
+    add("icmp_type", signature.icmp_type.map(|number| json!(number)));
+    add("packet_length", signature.packet_length.map(|(least, most)| json!([least, most])));
+    add("fragments", signature.fragments.then_some(json!(true)));
+    Value::Object(fields)
 }
 
 fn rate(rate: Rate) -> Value {

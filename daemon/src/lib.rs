@@ -5,8 +5,6 @@
 //!
 //! Absent on purpose: detection, planning, reconciling and BGP, each in a crate of its own.
 
-pub mod akvorado;
-pub mod alerts;
 pub mod backends;
 pub mod cli;
 pub mod clock;
@@ -15,14 +13,13 @@ pub mod config;
 pub mod engine;
 pub mod event;
 pub mod forensics;
-pub mod incident;
 pub mod json;
 pub mod offline;
 pub mod output;
 pub mod pipeline;
 pub mod policy_repo;
+pub mod recorded;
 pub mod reload;
 pub mod replay;
 pub mod run;
-pub mod store;
 pub mod timeline;

@@ -128,6 +128,36 @@ impl PolicyRepo {
         Ok(Some(Checkout { repository, commit }))
     }
 
+    /// Reads and checks the policy as it is in another commit of the repository, named as Git
+    /// names commits.
+    ///
+    /// # Errors
+    /// [`LoadError`] if there is no such commit, or its text has mistakes.
+    pub fn load_commit(&self, name: &str) -> Result<Policy, LoadError> {
+        let missing = |why: String| {
+            self.not_trusted(why, "name a directory, or a commit of the repository it is in")
+        };
+        let Some(mut checkout) = self.checkout()? else {
+            let why = format!("`{name}` is no directory, and this is in no Git repository");
+            return Err(missing(why));
+        };
+        let commit = checkout.repository.rev_parse_single(name).ok();
+        let commit = commit.and_then(|id| id.object().ok()?.peel_to_commit().ok());
+        let Some(commit) = commit.map(|commit| commit.id) else {
+            return Err(missing(format!("`{name}` is neither a directory nor a commit")));
+        };
+        checkout.commit = commit;
+        let mut files = Vec::new();
+        for (path, id) in self.committed(&checkout)? {
+            let blob = checkout.repository.find_object(id).map_err(|error| self.git(error))?;
+            let name = format!("{name}:{}", path.display());
+            files.push(PolicyFile { name, bytes: blob.data.clone() });
+        }
+        let mut policy = resolve(name, &files).map_err(LoadError::Text)?;
+        policy.revision = Some(Revision { commit: commit.to_string(), state: Tree::Clean });
+        Ok(policy)
+    }
+
     fn revision(&self, checkout: &Checkout, files: &[PolicyFile]) -> Result<Revision, LoadError> {
         let committed = self.committed(checkout)?;
         let read: BTreeSet<_> = files

@@ -170,7 +170,6 @@ mod tests {
             reload: Reload::Watch,
             capture: Default::default(),
             tunnels: Default::default(),
-            records: Default::default(),
             forensics: None,
             listen: Default::default(),
             sessions: Default::default(),

@@ -159,3 +159,119 @@ fn the_command_line_explains_itself() {
     let output = tidegate(folder.path(), &["replay"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+const ANSWERED: &str = r#"
+[[responses]]
+name = "filter"
+when = { vectors = ["ntp-amplification"] }
+action = "flowspec"
+
+[[peers]]
+name = "edge"
+address = "10.99.0.2"
+as = 65001
+families = ["ipv4-unicast", "ipv4-flowspec"]
+"#;
+
+const SCENARIO: &str = r#"
+[[scenarios]]
+name = "reflection is filtered"
+
+[[scenarios.attacks]]
+target = "203.0.113.7"
+vector = "ntp-amplification"
+source-ports = [123]
+packets = "500k"
+
+[[scenarios.expect]]
+at = "1s"
+mitigations = ["flow4 { destination 203.0.113.7/32; protocol =17; source-port =123 } at peer edge"]
+"#;
+
+/// A workplace whose policy answers, with a scenario that it passes.
+fn tested_workplace() -> TempDir {
+    let folder = workplace(&format!("{POLICY}{ANSWERED}"), "policy = \"policy\"\n");
+    fs::create_dir(folder.path().join("policy/tests")).unwrap();
+    fs::write(folder.path().join("policy/tests/reflection.toml"), SCENARIO).unwrap();
+    folder
+}
+
+#[test]
+fn policies_are_tested() {
+    let folder = tested_workplace();
+    let output = tidegate(folder.path(), &["policy", "test", "policy"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("ok      reflection is filtered") && said.contains("1 passed, 0 failed"));
+
+    let wrong = SCENARIO.replace("=123 }", "=124 }");
+    fs::write(folder.path().join("policy/tests/reflection.toml"), wrong).unwrap();
+    let output = tidegate(folder.path(), &["policy", "test", "policy"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("FAILED  reflection is filtered (policy/tests/reflection.toml:"),
+        "{said}"
+    );
+
+    fs::write(folder.path().join("policy/tests/reflection.toml"), "[[scenarios]]\n").unwrap();
+    assert_refused(
+        &tidegate(folder.path(), &["policy", "test", "policy"]),
+        &["reflection.toml:1:"],
+    );
+}
+
+#[test]
+fn policies_explain_themselves() {
+    let folder = tested_workplace();
+    let arguments = ["policy", "explain", "203.0.113.7", "-p", "policy"];
+    let output = tidegate(folder.path(), &arguments);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("group `default`"), "{said}");
+
+    let attack = ["--vector", "ntp-amplification", "--pps", "500000", "--json"];
+    let output = tidegate(folder.path(), &[&arguments[..], &attack[..]].concat());
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(said.to_string().contains("filter"), "{said}");
+}
+
+#[test]
+fn policies_are_compared() {
+    let folder = tested_workplace();
+    let compare = ["policy", "diff", "policy", "other", "--exit-code"];
+    let mut copy = Command::new("cp");
+    copy.args(["-r", "policy", "other"]).current_dir(folder.path());
+    assert!(copy.status().unwrap().success());
+    let output = tidegate(folder.path(), &compare);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+
+    let events = "{\"event\":\"attack-ended\",\"time_ns\":90000000000,\"attack\":{\"id\":\"a1\",\
+                  \"target\":\"203.0.113.9\",\"onset_ns\":30000000000,\
+                  \"peak\":{\"packets\":300000,\"bits\":1000000000},\"vectors\":[{\
+                  \"vector\":\"ntp-amplification\",\"confidence\":0.9,\
+                  \"signature\":{\"protocol\":17,\"source_ports\":[123]}}]}}\n";
+    fs::write(folder.path().join("events.jsonl"), events).unwrap();
+    let silent = ANSWERED.replace("flowspec\"\n\n", "observe\"\n\n");
+    fs::write(folder.path().join("other/policy.toml"), format!("{POLICY}{silent}")).unwrap();
+    let output =
+        tidegate(folder.path(), &[&compare[..], &["--incidents", "events.jsonl"]].concat());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("203.0.113.9") && said.contains("203.0.113.7"), "{said}");
+
+    let output = tidegate(folder.path(), &["policy", "diff", "v1", "policy"]);
+    assert_refused(&output, &["`v1` is no directory"]);
+    fs::write(folder.path().join("events.jsonl"), "nonsense\n").unwrap();
+    let output =
+        tidegate(folder.path(), &[&compare[..], &["--incidents", "events.jsonl"]].concat());
+    assert_refused(&output, &["events.jsonl:1:", "--json"]);
+}
+
+#[test]
+fn the_schema_is_printed() {
+    let folder = tested_workplace();
+    let output = tidegate(folder.path(), &["policy", "schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(schema["properties"]["responses"].is_object(), "{schema}");
+}

@@ -200,3 +200,17 @@ fn a_damaged_repository_is_named() {
     let said = refusal(&world.repo(), None);
     assert!(said.contains("policy: the Git repository cannot be read"), "{said}");
 }
+
+#[test]
+fn an_older_commit_can_be_read() {
+    let world = World::new();
+    let first = world.commit();
+    world.write("network.toml", &TEXT.replace("0/24", "0/25"));
+    world.commit();
+    let repo = world.repo();
+    let old = repo.load_commit("HEAD~1").unwrap();
+    assert_eq!(old.space.owned[0].to_string(), "203.0.113.0/24");
+    assert_eq!(old.revision, Some(Revision { commit: first, state: Tree::Clean }));
+    let said = repo.load_commit("nonsense").unwrap_err().to_string();
+    assert!(said.contains("`nonsense` is neither a directory nor a commit"), "{said}");
+}

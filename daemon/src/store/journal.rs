@@ -254,11 +254,10 @@ pub(super) fn held(connection: &Connection) -> rusqlite::Result<Vec<Held>> {
 }
 
 fn backend_from(text: &str) -> Option<BackendId> {
-    match text.split_once(' ') {
-        Some(("peer", name)) => Some(BackendId::Peer(name.to_owned())),
-        Some(("backend", name)) => Some(BackendId::External(name.to_owned())),
+    match text.strip_prefix("peer ") {
+        Some(name) => Some(BackendId::Peer(name.to_owned())),
         None if text == "kernel" => Some(BackendId::Kernel),
-        _ => None,
+        None => None,
     }
 }
 
