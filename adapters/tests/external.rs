@@ -233,7 +233,7 @@ async fn what_somebody_changed_counts_as_missing() {
     let route = blackhole(1);
     story.announce(&route);
     assert!(is_applied(&story.outcome().await));
-    assert_eq!(story.held().await, [route.nlri.clone()]);
+    assert_eq!(story.held().await, std::slice::from_ref(&route.nlri));
     let changed = Route { communities: [].into(), ..route.clone() };
     story.world.0.lock().unwrap().held.insert(route.nlri.clone(), changed);
     assert_eq!(story.held().await, []);
