@@ -223,6 +223,12 @@ mod tests {
                 other => panic!("{answer:?}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_cannot_succeed_is_not_tried_again() {
+        let [slack, discord, telegram, teams] = kinds();
+        let now = WallTime::default();
         for (kind, answer) in [
             (&slack, answer(200, None, r#"{"ok":false,"error":"invalid_auth"}"#)),
             (&discord, answer(400, None, "{}")),
