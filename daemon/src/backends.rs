@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tidegate_adapters::BackendEvent;
 use tidegate_adapters::kernel::KernelBackend;
 use tidegate_adapters::speaker::SpeakerBackend;
-use tidegate_bgpd::session::{ConnectMode, SessionOptions};
+use tidegate_bgpd::session::ConnectMode;
 use tidegate_bgpd::speaker::{PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle};
 use tidegate_model::{BackendId, Command};
 use tidegate_policy::{Peer, Policy};
@@ -125,6 +125,8 @@ fn sessions(policy: &Policy) -> impl Iterator<Item = &Peer> {
 }
 
 fn peer_config(peer: &Peer, config: &Config) -> PeerConfig {
+    let families = pipeline::families(peer);
+    let settings = config.sessions.get(&peer.name).cloned().unwrap_or_default();
     PeerConfig {
         name: peer.name.clone(),
         address: peer.address,
@@ -137,10 +139,10 @@ fn peer_config(peer: &Peer, config: &Config) -> PeerConfig {
             tidegate_policy::ConnectMode::Both => ConnectMode::Both,
         },
         hold_time: peer.hold_time,
-        families: pipeline::families(peer),
+        options: settings.options(&families),
+        families,
         max_routes: peer.max_routes,
-        transport: config.sessions.get(&peer.name).cloned().unwrap_or_default(),
-        options: SessionOptions::default(),
+        transport: settings.transport,
         blackhole: pipeline::blackhole_profile(peer),
     }
 }

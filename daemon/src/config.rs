@@ -2,23 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidegate_bgpd::speaker::{HopLimit, Md5Key, Transport};
+use tidegate_bgpd::speaker::Md5Key;
 use tidegate_detector::capture::live::LiveOptions;
 use tidegate_detector::packet::Tunnels;
 use tidegate_policy::text::{Collector, Document, Source, Table, Value, instead_of};
-use tidegate_policy::{ConnectMode, Diagnostic, Policy, Report};
+use tidegate_policy::{ConnectMode, Diagnostic, Peer, Policy, Report};
 
 use self::repository::Repository;
+pub use self::sessions::SessionSettings;
 use crate::forensics::Settings;
 use crate::policy_repo::{LoadError, PolicyRepo};
 
 mod capture;
 mod forensics;
 mod repository;
+mod sessions;
 
 /// Largest configuration file that is read, in bytes.
 const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -39,8 +40,8 @@ pub struct Config {
     pub forensics: Option<Settings>,
     /// Addresses on which the speaker waits for peers.
     pub listen: BTreeSet<SocketAddr>,
-    /// How the sessions with some peers are guarded, by the peer's name in the policy.
-    pub sessions: BTreeMap<String, Transport>,
+    /// What is special about the sessions with some peers, by the peer's name in the policy.
+    pub sessions: BTreeMap<String, SessionSettings>,
 }
 
 /// When the policy is read again while the daemon runs.
@@ -99,6 +100,13 @@ pub fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<()
             instead_of(name, policy.peers.iter().map(|peer| peer.name.as_str())),
         )));
     }
+    if let Some(peer) = policy.peers.iter().find(|peer| is_key_refused(config, peer)) {
+        return Err(Report::of(Diagnostic::about(
+            path.display().to_string(),
+            format!("the MD5 key of peer `{}` has a blank, which FRR does not take", peer.name),
+            "agree on a key without blanks",
+        )));
+    }
     let waiting = policy.peers.iter().find(|peer| peer.mode == ConnectMode::Passive);
     match waiting {
         Some(peer) if config.listen.is_empty() => Err(Report::of(Diagnostic::about(
@@ -108,6 +116,12 @@ pub fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<()
         ))),
         _ => Ok(()),
     }
+}
+
+/// FRR's `neighbor ADDRESS password` takes no key with a blank in it.
+fn is_key_refused(config: &Config, peer: &Peer) -> bool {
+    let key = config.sessions.get(&peer.name).and_then(|session| session.transport.md5.as_ref());
+    ["frr", "frr-relay"].contains(&peer.profile.as_str()) && key.is_some_and(Md5Key::has_blank)
 }
 
 fn read(path: &Path) -> Result<Source, Report> {
@@ -145,10 +159,9 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
     let listen = root
         .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
         .map_or_else(|| Some(BTreeSet::new()), |value| resolve_listen(&value.table()?));
-    let sessions = root.optional("sessions", "{ border1 = { hops = \"gtsm\" } }").map_or_else(
-        || Some(BTreeMap::new()),
-        |value| resolve_sessions(&value.table()?, directory),
-    );
+    let sessions = root
+        .optional("sessions", "{ border1 = { hops = \"gtsm\" } }")
+        .map_or_else(|| Some(BTreeMap::new()), |value| sessions::read(&value.table()?, directory));
     let repository = root.optional("policy-repository", "{ watch = true }").map_or_else(
         || Some(Repository::default()),
         |value| Repository::read(&value.table()?, directory),
@@ -181,46 +194,6 @@ fn resolve_listen(table: &Table<'_>) -> Option<BTreeSet<SocketAddr>> {
     listen
 }
 
-/// The `[sessions.NAME]` tables: how the TCP connection to a peer is guarded.
-fn resolve_sessions(table: &Table<'_>, directory: &Path) -> Option<BTreeMap<String, Transport>> {
-    let entries = table.entries("{ hops = \"gtsm\" }").into_iter();
-    let sessions: Vec<Option<(String, Transport)>> = entries
-        .map(|(name, value)| {
-            let table = value.table()?;
-            let hops = table.optional("hops", "\"gtsm\"").map_or(Some(HopLimit::System), |value| {
-                if value.is_string() {
-                    return value.choice("a hop limit", &[("gtsm", HopLimit::Gtsm)]);
-                }
-                value.integer(1..=255).and_then(NonZeroU8::new).map(HopLimit::Multihop)
-            });
-            let md5 = match table.optional("md5-key-file", "\"border1.key\"") {
-                Some(value) => read_key(&value, directory).map(Some),
-                None => Some(None),
-            };
-            table.finish();
-            Some((name.to_owned(), Transport { hops: hops?, md5: md5? }))
-        })
-        .collect();
-    sessions.into_iter().collect()
-}
-
-/// The key in a file, without the line end that editors add.
-fn read_key(value: &Value<'_>, directory: &Path) -> Option<Md5Key> {
-    let path = directory.join(value.string()?);
-    let octets = match std::fs::read(&path) {
-        Ok(octets) => octets,
-        Err(error) => {
-            value.error(
-                format!("cannot read {}: {error}", path.display()),
-                "write the key into that file, readable for tidegate alone",
-            );
-            return None;
-        }
-    };
-    let key = octets.strip_suffix(b"\n").unwrap_or(&octets);
-    value.reported(Md5Key::new(key))
-}
-
 fn parse_address(item: &Value<'_>) -> Option<SocketAddr> {
     let text = item.string()?;
     let address = text.parse().ok();
@@ -238,6 +211,12 @@ mod tests {
     use tidegate_detector::packet::Tunnel;
 
     use super::*;
+    use std::num::NonZeroU8;
+    use std::time::Duration;
+
+    use tidegate_bgpd::session::{GracefulRestart, Role};
+    use tidegate_bgpd::speaker::HopLimit;
+
     use crate::policy_repo::History;
 
     fn resolve_text(text: &str) -> Result<Config, String> {
@@ -266,7 +245,9 @@ mod tests {
              snap-length = 128\nbuffer-bytes = 4_194_304\npromiscuous = false\nworkers = 2\n\
              decapsulate = [\"gre\"]\n\
              [speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n\
-             [sessions.near]\nhops = \"gtsm\"\n[sessions.far]\nhops = 4\n\
+             [sessions.near]\nhops = \"gtsm\"\nrole = \"customer\"\n\
+             strict-role = true\nrequire-families = true\n[sessions.far]\nhops = 4\n\
+             graceful-restart = \"2s\"\n\
              [policy-repository]\nhistory = \"forward\"\nwatch = true\n",
         )
         .unwrap();
@@ -279,8 +260,15 @@ mod tests {
         assert_eq!(config.capture.snap_length, 128);
         assert!(!config.capture.promiscuous);
         assert_eq!(config.listen.len(), 2);
-        assert_eq!(config.sessions["near"].hops, HopLimit::Gtsm);
-        assert_eq!(config.sessions["far"].hops, HopLimit::Multihop(NonZeroU8::new(4).unwrap()));
+        assert_eq!(config.sessions["near"].transport.hops, HopLimit::Gtsm);
+        assert_eq!(config.sessions["near"].role, Some(Role::Customer));
+        assert!(config.sessions["near"].strict_role && config.sessions["near"].require_families);
+        let restart = GracefulRestart::Restarting(Duration::from_secs(2));
+        assert_eq!(config.sessions["far"].graceful_restart, restart);
+        assert_eq!(
+            config.sessions["far"].transport.hops,
+            HopLimit::Multihop(NonZeroU8::new(4).unwrap())
+        );
     }
 
     #[test]
@@ -339,7 +327,7 @@ mod tests {
             key.display()
         );
         let config = resolve_text(&text).unwrap();
-        assert_eq!(config.sessions["border1"].md5, Some(Md5Key::new(b"secret").unwrap()));
+        assert_eq!(config.sessions["border1"].transport.md5, Some(Md5Key::new(b"secret").unwrap()));
         assert!(!format!("{config:?}").contains("secret"));
         std::fs::write(&key, "\n").unwrap();
         assert!(resolve_text(&text).unwrap_err().contains("1 to 80 octets, not 0"));

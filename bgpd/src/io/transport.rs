@@ -71,6 +71,12 @@ impl Md5Key {
         }
     }
 
+    /// Whether a blank is part of it, which some routers cannot be configured with.
+    #[must_use]
+    pub fn has_blank(&self) -> bool {
+        self.0.contains(&b' ')
+    }
+
     pub(crate) fn octets(&self) -> &[u8] {
         &self.0
     }
