@@ -19,6 +19,7 @@ use crate::cli::{Check, Cli, CommandLine, Replay, Run};
 use crate::clock::{Clock, WallOrigin};
 use crate::config;
 use crate::forensics::{Archive, Context, Settings};
+use crate::incident::{self, WallTime};
 use crate::output::{Format, Printer, Updates};
 use crate::policy_repo::{LoadError, PolicyRepo};
 use crate::replay::{ReplayError, replay_into};
@@ -188,6 +189,8 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     let context = Context { interfaces, tunnels: config.tunnels, wall: clock.wall() };
     let forensics = config.forensics.clone().map(|settings| open_archive(settings, context));
     let forensics = forensics.transpose()?;
+    let records = incident::start(&config.records, clock.wall(), WallTime::at(&clock))
+        .map_err(|error| Failure::Running(format!("cannot record incidents: {error}")))?;
     let stdout = anstream::AutoStream::auto(io::stdout());
     let printer = Printer::new(stdout, format(arguments.json), Updates::Hidden, clock.wall());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -201,7 +204,8 @@ fn run(arguments: &Run) -> Result<(), Failure> {
         let backends = Backends::start(&policy, &config, seed)
             .map_err(|error| Failure::Running(error.to_string()))?;
         let config = (config, arguments.config.clone());
-        let running = Running { config, policy, capture, forensics, backends, clock, seed };
+        let running =
+            Running { config, policy, capture, forensics, records, backends, clock, seed };
         run::run(running, printer).await.map_err(|error| Failure::Running(error.to_string()))
     })
 }

@@ -13,6 +13,7 @@ use tidegate_policy::{ConnectMode, Diagnostic, Peer, Policy, Report};
 
 use self::repository::Repository;
 pub use self::sessions::SessionSettings;
+use crate::alerts;
 use crate::forensics::Settings;
 use crate::policy_repo::{LoadError, PolicyRepo};
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub tunnels: Tunnels,
     /// Where the packets of incidents are written, if anywhere.
     pub forensics: Option<Settings>,
+    /// Where incidents are kept, whom they are told, and what the messages link to.
+    pub records: alerts::Settings,
     /// Addresses on which the speaker waits for peers.
     pub listen: BTreeSet<SocketAddr>,
     /// What is special about the sessions with some peers, by the peer's name in the policy.
@@ -156,6 +159,7 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
     let forensics = root
         .optional("forensics", "{ directory = \"/var/lib/tidegate/forensics\" }")
         .map_or(Some(None), |value| forensics::resolve(&value.table()?, directory).map(Some));
+    let records = alerts::config::resolve(root, directory);
     let listen = root
         .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
         .map_or_else(|| Some(BTreeSet::new()), |value| resolve_listen(&value.table()?));
@@ -176,6 +180,7 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         capture,
         tunnels,
         forensics: forensics?,
+        records: records?,
         listen: listen?,
         sessions: sessions?,
     })

@@ -5,6 +5,8 @@
 //!
 //! Absent on purpose: detection, planning, reconciling and BGP, each in a crate of its own.
 
+pub mod akvorado;
+pub mod alerts;
 pub mod backends;
 pub mod cli;
 pub mod clock;
@@ -13,6 +15,7 @@ pub mod config;
 pub mod engine;
 pub mod event;
 pub mod forensics;
+pub mod incident;
 pub mod json;
 pub mod offline;
 pub mod output;
@@ -22,4 +25,5 @@ pub mod recorded;
 pub mod reload;
 pub mod replay;
 pub mod run;
+pub mod store;
 pub mod timeline;

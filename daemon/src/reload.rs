@@ -170,6 +170,7 @@ mod tests {
             reload: Reload::Watch,
             capture: Default::default(),
             tunnels: Default::default(),
+            records: Default::default(),
             forensics: None,
             listen: Default::default(),
             sessions: Default::default(),

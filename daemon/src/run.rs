@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineInput, EngineOutput};
 use crate::event::{Event, EventKind};
 use crate::forensics::{self, Archive, Desk};
+use crate::incident::{self, Note, RecorderHandle, Records};
 use crate::output::{Printer, fields};
 use crate::pipeline;
 use crate::reload::{Reloaded, Reloader};
@@ -51,6 +52,10 @@ const PRINT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How often backends that can tell are asked what they hold.
 const OBSERVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often the recorder is told the rates of attacks, and of how many at once.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_SAMPLED: usize = 256;
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +86,8 @@ pub struct Running {
     pub capture: LiveCapture,
     /// Where the packets of incidents are written, if anywhere.
     pub forensics: Option<Archive>,
+    /// Who keeps the incidents and tells people, if anyone.
+    pub records: Option<Records>,
     /// The started backends, and where they report.
     pub backends: Backends,
     /// The clock that capture, engine and output share.
@@ -103,16 +110,18 @@ pub async fn run<W: Write + Send + 'static>(
         interrupt: signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?,
         hangup: signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?,
     };
-    let Running { config: (config, path), policy, capture, forensics, backends, clock, seed } =
-        running;
+    let Running { config, policy, capture, forensics, records, backends, clock, seed } = running;
+    let (config, path) = config;
+    let recorder = records.as_ref().map(|records| records.recorder.handle());
 
     let (mut events, printed) =
         start_printer(printer).map_err(system("start the printer thread"))?;
     events.send(started_line(&policy, &capture, clock));
 
     let stop = Arc::new(AtomicBool::new(false));
-    let started = forensics.map(|archive| start_forensics(archive, clock, &events)).transpose();
-    let (recording, desk) = started.map_err(system("start the forensics thread"))?.unzip();
+    let started = forensics.map(|archive| start_forensics(archive, clock, &events, &recorder));
+    let (recording, desk) =
+        started.transpose().map_err(system("start the forensics thread"))?.unzip();
     let intake = Intake {
         config: pipeline::detector_config(&policy),
         seed,
@@ -127,7 +136,8 @@ pub async fn run<W: Write + Send + 'static>(
     let engine = Engine::new(&policy, seed);
     let reloader = Reloader::start(config, path, Arc::clone(&policy))
         .map_err(system("start the thread that reads the policy"))?;
-    let mut control = Control { engine, backends, protection, reloader, clock, events, desk };
+    let mut control =
+        Control { engine, backends, protection, reloader, clock, events, desk, recorder };
     let ended = control.serve(summary_queue, &mut signals).await;
     let text = match control.stop(&mut signals).await {
         Stop::Confirmed => "stopped: everything is withdrawn",
@@ -143,6 +153,8 @@ pub async fn run<W: Write + Send + 'static>(
     if let Some(desk) = control.desk.take() {
         desk.close(PRINT_DEADLINE);
     }
+    // The routes are gone: now there is time for records and messages.
+    finish_records(records, clock.now());
     control.events.send(Line::Note {
         time: clock.now(),
         name: "stopped",
@@ -203,14 +215,27 @@ fn started_text(policy: &Policy, capture: &LiveCapture) -> String {
     )
 }
 
+/// Closes the records, and sends what can still be sent.
+fn finish_records(records: Option<Records>, now: Timestamp) {
+    if records.is_some_and(|records| !records.recorder.finish(now, incident::FINISH)) {
+        tracing::warn!("not every record was written or told in time");
+    }
+}
+
 /// The thread that writes the packets of incidents, and who tells it of them.
 fn start_forensics(
     archive: Archive,
     clock: Clock,
     events: &EventSender,
+    recorder: &Option<RecorderHandle>,
 ) -> Result<(Recording, Desk), io::Error> {
+    let recorder = recorder.clone();
     let mut events = EventSender { queue: events.queue.clone(), lost: 0 };
     forensics::start(archive, move |note| {
+        if let (Some(recorder), forensics::Note::Written { attack, path, .. }) = (&recorder, &note)
+        {
+            recorder.file(clock.now(), *attack, path.clone());
+        }
         let (name, text, fields) = note.describe();
         events.send(Line::Note { time: clock.now(), name, text, fields });
     })
@@ -268,6 +293,8 @@ struct Control {
     events: EventSender,
     /// Who is told of attacks, to write their packets.
     desk: Option<Desk>,
+    /// Who is told of everything, to keep it and to tell people.
+    recorder: Option<RecorderHandle>,
 }
 
 impl Control {
@@ -278,6 +305,7 @@ impl Control {
         signals: &mut Signals,
     ) -> Ending {
         let mut observation = tokio::time::interval(OBSERVE_INTERVAL);
+        let mut sampling = tokio::time::interval(SAMPLE_INTERVAL);
         loop {
             let wait = self.until_timeout();
             tokio::select! {
@@ -298,8 +326,18 @@ impl Control {
                     self.handle(EngineInput::Wall(Clock::unix_seconds()));
                     self.backends.observe_all();
                 }
+                _ = sampling.tick() => self.sample(),
                 () = tokio::time::sleep(wait) => self.handle(EngineInput::Timeout),
             }
+        }
+    }
+
+    /// Tells the recorder the rates of the attacks that go on, so that it sees what helps.
+    fn sample(&self) {
+        let Some(recorder) = &self.recorder else { return };
+        let now = self.clock.now();
+        for attack in self.engine.attacks().take(MAX_SAMPLED) {
+            recorder.note(now, Note::Traffic { attack: attack.id, rate: attack.current });
         }
     }
 
@@ -385,6 +423,9 @@ impl Control {
                 EngineOutput::Event(event) => {
                     if let (Some(desk), EventKind::Attack(attack)) = (&mut self.desk, &event.kind) {
                         desk.report(attack, event.policy.as_ref());
+                    }
+                    if let Some(recorder) = &self.recorder {
+                        recorder.event(&event);
                     }
                     self.events.send(Line::Event(event));
                 }

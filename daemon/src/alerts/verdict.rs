@@ -45,9 +45,9 @@ pub fn judge(kind: &ChannelKind, answer: &Answer, editing: bool, now: WallTime) 
     match answer.status {
         200..=299 => match kind {
             ChannelKind::SlackBot { .. } => slack(&body, answer, editing, now),
-            ChannelKind::Discord { .. } => Verdict::Delivered { remote: name(&body["id"]) },
+            ChannelKind::Discord { .. } => Verdict::Delivered { remote: name(body.get("id")) },
             ChannelKind::Telegram { .. } => {
-                Verdict::Delivered { remote: name(&body["result"]["message_id"]) }
+                Verdict::Delivered { remote: name(body.pointer("/result/message_id")) }
             }
             _ => Verdict::Delivered { remote: None },
         },
@@ -55,7 +55,7 @@ pub fn judge(kind: &ChannelKind, answer: &Answer, editing: bool, now: WallTime) 
         408 | 425 | 500..=599 => Verdict::Again { pause: None, why },
         404 if editing && matches!(kind, ChannelKind::Discord { .. }) => Verdict::Gone,
         400 if editing && matches!(kind, ChannelKind::Telegram { .. }) => {
-            let description = body["description"].as_str().unwrap_or_default();
+            let description = text(&body, "description");
             if description.contains("message is not modified") {
                 Verdict::Delivered { remote: None }
             } else if description.contains("message to edit not found")
@@ -76,13 +76,14 @@ pub fn judge(kind: &ChannelKind, answer: &Answer, editing: bool, now: WallTime) 
 
 /// Slack's Web API answers 200 whatever happens.
 fn slack(body: &Value, answer: &Answer, editing: bool, now: WallTime) -> Verdict {
-    if body["ok"] == Value::Bool(true) {
-        let remote = body["channel"].as_str().zip(body["ts"].as_str());
+    if body.get("ok") == Some(&Value::Bool(true)) {
+        let channel = body.get("channel").and_then(Value::as_str);
+        let remote = channel.zip(body.get("ts").and_then(Value::as_str));
         return Verdict::Delivered {
             remote: remote.map(|(channel, ts)| format!("{channel} {ts}")),
         };
     }
-    let error = escape::cut(&escape::plain(body["error"].as_str().unwrap_or_default()), MAX_WORDS);
+    let error = escape::cut(&escape::plain(text(body, "error")), MAX_WORDS);
     let why = format!("Slack said `{error}`");
     match error.as_str() {
         "message_not_found" | "cant_update_message" | "edit_window_closed" if editing => {
@@ -96,9 +97,14 @@ fn slack(body: &Value, answer: &Answer, editing: bool, now: WallTime) -> Verdict
     }
 }
 
+/// The text of a field; empty if there is none.
+fn text<'a>(body: &'a Value, field: &str) -> &'a str {
+    body.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// An identifier, if it can be one: it will stand in a URL.
-fn name(value: &Value) -> Option<String> {
-    let text = match value {
+fn name(value: Option<&Value>) -> Option<String> {
+    let text = match value? {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         _ => return None,
@@ -120,7 +126,8 @@ fn words(answer: &Answer) -> String {
 /// How long the service asks to be left alone: `Retry-After` in seconds or as a date (RFC 9110
 /// §10.2.3), or as Discord and Telegram say it in the body.
 fn pause(answer: &Answer, body: &Value, now: WallTime) -> Option<Duration> {
-    let seconds = body["retry_after"].as_f64().or(body["parameters"]["retry_after"].as_f64());
+    let seconds = body.get("retry_after").or(body.pointer("/parameters/retry_after"));
+    let seconds = seconds.and_then(Value::as_f64);
     let from_body = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let from_header = answer.retry_after.as_deref().and_then(|text| retry_after(text.trim(), now));
     from_body.into_iter().chain(from_header).max()

@@ -194,11 +194,7 @@ impl Assembler {
             self.end(attack, "tidegate was stopped while the attack went on");
             if let Some(open) = self.open.get_mut(&attack) {
                 for mitigation in &mut open.incident.mitigations {
-                    if mitigation.state.may_be_held() {
-                        mitigation.state = MitigationState::Withdrawn;
-                        mitigation.withdrawn.get_or_insert(self.now);
-                        mitigation.withdraw_reason.get_or_insert("tidegate was stopped".to_owned());
-                    }
+                    mitigation.leave(self.now, "tidegate was stopped");
                 }
             }
             self.close(attack);
@@ -425,10 +421,10 @@ impl Assembler {
     fn outcome(&mut self, verb: Verb, key: &MitigationKey, kind: &OutcomeKind) {
         let (state, why, bytes) = match (verb, kind) {
             (Verb::Announce, OutcomeKind::Applied { bytes }) => {
-                (MitigationState::Installed, None, bytes.as_slice())
+                (MitigationState::Installed, None, bytes.as_ref())
             }
             (Verb::Withdraw, OutcomeKind::Applied { bytes }) => {
-                (MitigationState::Withdrawn, None, bytes.as_slice())
+                (MitigationState::Withdrawn, None, bytes.as_ref())
             }
             (Verb::Announce, OutcomeKind::Pending { why }) => {
                 (MitigationState::Pending, Some(why), [].as_slice())

@@ -263,6 +263,24 @@ pub struct Mitigation {
     pub outcomes: Vec<Outcome>,
 }
 
+impl Mitigation {
+    /// Notes that tidegate ended at `now`, for `reason`. Peers drop the routes with the session and
+    /// the kernel its table; a routing daemon keeps them until the reaper withdraws them.
+    pub(super) fn leave(&mut self, now: WallTime, reason: &str) {
+        if !self.state.may_be_held() {
+            return;
+        }
+        if self.backend.starts_with("backend ") {
+            self.state = MitigationState::Withdrawing;
+            self.withdraw_reason = Some(format!("{reason}; its lease ends by itself"));
+        } else {
+            self.state = MitigationState::Withdrawn;
+            self.withdrawn = Some(now);
+            self.withdraw_reason.get_or_insert_with(|| reason.to_owned());
+        }
+    }
+}
+
 /// Where a mitigation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -17,7 +17,7 @@ use tidegate_model::{AttackId, Timestamp};
 use super::assembler::{Assembler, Note};
 use super::capture::capture_of;
 use super::change::{Change, ChangeKind};
-use super::record::{Incident, MitigationState, Status};
+use super::record::{Incident, Status};
 use super::time::WallTime;
 use crate::alerts::Alerts;
 use crate::clock::WallOrigin;
@@ -209,15 +209,13 @@ fn abandoned(mut incident: Incident, now: WallTime) -> Vec<Change> {
         changes.push(Change { kind: ChangeKind::Ended, incident: Arc::new(incident.clone()) });
     }
     incident.status = Status::Closed;
-    let reason = "its session ended with the last run".to_owned();
     for mitigation in &mut incident.mitigations {
-        if mitigation.state.may_be_held() {
-            mitigation.state = MitigationState::Withdrawn;
-            mitigation.withdrawn = Some(now);
-            mitigation.withdraw_reason = Some(reason.clone());
-            incident.times.withdrawn = Some(now);
-            incident.withdraw_reason = Some(reason.clone());
-        }
+        mitigation.leave(now, "the last run of tidegate ended");
+    }
+    let last = incident.mitigations.iter().max_by_key(|mitigation| mitigation.withdrawn);
+    if let Some(last) = last {
+        incident.times.withdrawn = last.withdrawn;
+        incident.withdraw_reason.clone_from(&last.withdraw_reason);
     }
     changes.push(Change { kind: ChangeKind::Closed, incident: Arc::new(incident) });
     changes

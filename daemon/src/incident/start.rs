@@ -24,11 +24,12 @@ pub struct Records {
     pub held: Vec<Held>,
 }
 
-/// Starts what `settings` ask for; `None` if that is nothing. A store that cannot be opened is
-/// logged and done without: a record is worth less than a mitigation. `now` is wall time.
+/// Starts what `settings` ask for; `None` if that is nothing. A store that cannot be opened and
+/// channels that cannot be started are logged and done without: a record is worth less than a
+/// mitigation. `now` is wall time.
 ///
 /// # Errors
-/// If a thread cannot be started, or the system's certificates cannot be read.
+/// If the recorder's thread cannot be started.
 pub fn start(settings: &Settings, wall: WallOrigin, now: WallTime) -> io::Result<Option<Records>> {
     if settings.store.is_none() && settings.alerts.channels.is_empty() {
         return Ok(None);
@@ -47,7 +48,9 @@ pub fn start(settings: &Settings, wall: WallOrigin, now: WallTime) -> io::Result
     }
     if !settings.alerts.channels.is_empty() {
         let (console, store) = (settings.console.clone(), sinks.store.clone());
-        sinks.alerts = Some(Alerts::start(&settings.alerts, console, store, leftovers, now)?);
+        sinks.alerts = Alerts::start(&settings.alerts, console, store, leftovers, now)
+            .inspect_err(|error| tracing::error!(%error, "nobody is told of attacks"))
+            .ok();
     }
     let journal = sinks.store.clone().map(|store| Journal::new(store, now));
     let recorder = Recorder::start(wall, sinks, unfinished, now)?;

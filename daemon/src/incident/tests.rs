@@ -107,7 +107,7 @@ fn outcome(verb: Verb, key: &MitigationKey, kind: OutcomeKind) -> EventKind {
 }
 
 fn applied() -> OutcomeKind {
-    OutcomeKind::Applied { bytes: vec![0xff; 23] }
+    OutcomeKind::Applied { bytes: vec![0xff; 23].into() }
 }
 
 fn failed(why: &str) -> OutcomeKind {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::clock::Clock;
+
 /// A point in wall time, in whole microseconds. Written as RFC 3339 in UTC with six decimals, so
 /// that the text sorts as the time does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +26,12 @@ impl WallTime {
         let nanoseconds = i64::try_from(nanoseconds).unwrap_or_default();
         let time = Timestamp::from_duration(SignedDuration::from_nanos(nanoseconds));
         Self::cut(time.unwrap_or_default())
+    }
+
+    /// Wall time of `clock` now.
+    #[must_use]
+    pub fn at(clock: &Clock) -> Self {
+        Self::from_nanos(clock.wall().nanos_at(clock.now()))
     }
 
     fn cut(time: Timestamp) -> Self {

@@ -254,10 +254,11 @@ pub(super) fn held(connection: &Connection) -> rusqlite::Result<Vec<Held>> {
 }
 
 fn backend_from(text: &str) -> Option<BackendId> {
-    match text.strip_prefix("peer ") {
-        Some(name) => Some(BackendId::Peer(name.to_owned())),
+    match text.split_once(' ') {
+        Some(("peer", name)) => Some(BackendId::Peer(name.to_owned())),
+        Some(("backend", name)) => Some(BackendId::External(name.to_owned())),
         None if text == "kernel" => Some(BackendId::Kernel),
-        None => None,
+        _ => None,
     }
 }
 

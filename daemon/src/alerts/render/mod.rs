@@ -169,6 +169,13 @@ fn document(snapshot: &Snapshot, words: &Words) -> Value {
     })
 }
 
+/// Adds a field to an object.
+fn set(body: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Value::Object(fields) = body {
+        fields.insert(name.to_owned(), value.into());
+    }
+}
+
 fn bytes(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
 }

@@ -9,7 +9,7 @@ use super::super::event::AlertEvent;
 use super::super::http::Request;
 use super::super::secret::Secret;
 use super::super::snapshot::Snapshot;
-use super::{Words, bytes};
+use super::{Words, bytes, set};
 
 const MAX_SUMMARY: usize = 1_024;
 const MAX_KEY: usize = 255;
@@ -37,17 +37,17 @@ pub(super) fn request(
         "dedup_key": cut(&snapshot.alert, MAX_KEY),
     });
     if action == "trigger" {
-        body["payload"] = payload(snapshot, words);
-        body["client"] = json!("tidegate");
+        set(&mut body, "payload", payload(snapshot, words));
+        set(&mut body, "client", "tidegate");
         let links: Vec<Value> = words
             .message
             .links
             .iter()
             .map(|(text, href)| json!({ "href": href, "text": text }))
             .collect();
-        body["links"] = json!(links);
+        set(&mut body, "links", links);
         if let Some((_, url)) = words.message.links.first() {
-            body["client_url"] = json!(url);
+            set(&mut body, "client_url", url.as_str());
         }
     }
     Some(Request::post(url).json(bytes(&body)))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::escape::{fit, slack};
 use super::super::http::Request;
 use super::super::secret::Secret;
-use super::{Words, bytes};
+use super::{Words, bytes, set};
 
 const MAX_HEADER: usize = 150;
 const MAX_SECTION: usize = 3_000;
@@ -36,14 +36,14 @@ pub(super) fn bot(
     let posted = remote.and_then(|remote| remote.split_once(' '));
     let (method, channel) = match posted {
         Some((channel, timestamp)) => {
-            body["ts"] = json!(timestamp);
+            set(&mut body, "ts", timestamp);
             ("chat.update", channel)
         }
         None => ("chat.postMessage", channel),
     };
-    body["channel"] = json!(channel);
-    body["unfurl_links"] = json!(false);
-    body["unfurl_media"] = json!(false);
+    set(&mut body, "channel", channel);
+    set(&mut body, "unfurl_links", false);
+    set(&mut body, "unfurl_media", false);
     Request::post(format!("{base}{method}"))
         .json(bytes(&body))
         .header("authorization", format!("Bearer {}", token.expose()))
@@ -61,7 +61,7 @@ fn body(words: &Words) -> Value {
         None => {
             blocks.push(section(fit(&message.summary, MAX_SECTION, slack)));
             for fields in message.fields.chunks(MAX_FIELDS) {
-                let fields: Vec<Value> = fields.iter().map(|field| self::field(field)).collect();
+                let fields: Vec<Value> = fields.iter().map(self::field).collect();
                 blocks.push(json!({ "type": "section", "fields": fields }));
             }
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::super::escape::{cut, fit, html};
 use super::super::http::Request;
 use super::super::secret::Secret;
-use super::{Words, bytes};
+use super::{Words, bytes, set};
 
 /// Of 4,096, counted before the markup is read, which can only make it shorter. URLs do not count.
 const MAX_TEXT: usize = 4_000;
@@ -29,7 +29,7 @@ pub(super) fn request(
         "link_preview_options": { "is_disabled": true },
     });
     if let Some(id) = remote.and_then(|id| id.parse::<i64>().ok()) {
-        body["message_id"] = json!(id);
+        set(&mut body, "message_id", id);
     }
     let url = format!("{base}bot{}/{method}", token.expose());
     Request::post(url).json(bytes(&body))
