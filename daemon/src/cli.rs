@@ -159,6 +159,12 @@ pub struct PolicyExplain {
     /// Bits per second of the attack, if its packets are not of 100 bytes.
     #[arg(long, value_name = "N", requires = "vector")]
     pub bps: Option<u64>,
+    /// Source ports of the attack's packets, for rules.
+    #[arg(long, value_name = "PORT", requires = "vector", value_delimiter = ',')]
+    pub source_port: Vec<u16>,
+    /// Destination ports of the attack's packets, for rules.
+    #[arg(long, value_name = "PORT", requires = "vector", value_delimiter = ',')]
+    pub port: Vec<u16>,
     /// How certain the detector is of the vector, from 0 to 1.
     #[arg(long, value_name = "C", default_value_t = 1.0)]
     pub confidence: f64,

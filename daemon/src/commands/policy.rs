@@ -27,10 +27,7 @@ pub(super) fn policy(command: &PolicyCommand) -> Result<(), Failure> {
             json: arguments.json,
         }),
         PolicyCommand::Test(arguments) => test(arguments),
-        PolicyCommand::Explain(arguments) => {
-            explained(arguments)?;
-            Ok(())
-        }
+        PolicyCommand::Explain(arguments) => explained(arguments),
         PolicyCommand::Diff(arguments) => compare(arguments),
         PolicyCommand::Schema => {
             println!("{:#}", schema::json_schema());
@@ -79,7 +76,11 @@ fn explained(arguments: &PolicyExplain) -> Result<(), Failure> {
             target: arguments.target,
             attack: attack.map(|(vector, packets)| (vector, rate(packets, arguments.bps))),
             confidence: Confidence::new(arguments.confidence),
-            signature: Signature::default(),
+            signature: Signature {
+                source_ports: arguments.source_port.clone(),
+                destination_ports: arguments.port.clone(),
+                ..Signature::default()
+            },
             unix: Some(Clock::unix_seconds()),
         },
     );
