@@ -383,6 +383,24 @@ fn the_journal_tells_what_may_be_held() {
     );
 }
 
+#[test]
+fn an_intent_that_is_told_again_does_not_undo_a_later_one() {
+    let place = Place::new();
+    let opened = place.open();
+    let journal = Journal::new(opened.store.clone(), now());
+    let _ = journal.intend(now(), &announce(1, &border(), &rule(1)));
+    let _ = journal.intend(now(), &withdraw(2, &border(), &rule(1)));
+    let _ = journal.intend(now(), &announce(1, &border(), &rule(1)));
+    // Commands are numbered anew in each run: the later run counts.
+    let next = Journal::new(opened.store.clone(), now().after(Duration::from_secs(1)));
+    let _ = journal.intend(now(), &withdraw(9, &border(), &rule(2)));
+    let _ = next.intend(now(), &announce(1, &border(), &rule(2)));
+    drop((journal, next));
+    place.close(opened);
+    let intents: Vec<Verb> = place.open().held.iter().map(|held| held.intent).collect();
+    assert_eq!(intents, [Verb::Withdraw, Verb::Announce]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Intend(Verb, u8),
