@@ -262,15 +262,14 @@ fn syn_ack_reflection(signature: &Signature) -> Vec<Components> {
 }
 
 fn tcp_flood(signature: &Signature) -> Vec<Components> {
-    let flags = signature.tcp_flags.filter(|flags| flags.set & flags.clear == 0);
-    let flags = flags.filter(|flags| flags.set | flags.clear != 0).map(tcp_flags);
+    let flags = meaningful(signature.tcp_flags).map(tcp_flags);
     port_flood(std::iter::once(protocol_is(TCP)).chain(flags).collect(), signature)
 }
 
 /// Nothing honest comes from the target to the target.
 fn land_flood(target: Prefix, protocol: Option<u8>, signature: &Signature) -> Components {
     let from = FlowSpecComponent::SourcePrefix(target);
-    let flags = signature.tcp_flags.filter(|_| protocol == Some(TCP)).map(tcp_flags);
+    let flags = meaningful(signature.tcp_flags).filter(|_| protocol == Some(TCP)).map(tcp_flags);
     protocol.map(protocol_is).into_iter().chain([from]).chain(flags).collect()
 }
 
@@ -342,6 +341,11 @@ fn tcp_flags(flags: TcpFlags) -> FlowSpecComponent {
         [test(false, set), test(true, clear)].into_iter().filter(|test| test.bits != 0).collect();
     let mask = BitmaskMatch::new(vec![tests]);
     FlowSpecComponent::TcpFlags(mask.unwrap_or_else(|_| BitmaskMatch::all_of(set)))
+}
+
+/// Flags that say something, and do not contradict themselves.
+fn meaningful(flags: Option<TcpFlags>) -> Option<TcpFlags> {
+    flags.filter(|flags| flags.set & flags.clear == 0 && flags.set | flags.clear != 0)
 }
 
 /// What the vector is by definition, and flags beyond it that every packet has set. Flags that
