@@ -52,7 +52,7 @@ neighbor {} {{ router-id 192.0.2.30; local-address {ANNOUNCER}; local-as 65010;
             .env("exabgp_daemon_drop", "false")
             .env("exabgp_api_ack", "false")
             .env("exabgp_api_cli", "false")
-            .env("exabgp_log_level", "ERR")
+            .env("exabgp_log_level", "WARNING")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
