@@ -234,7 +234,38 @@ pub enum FlowSpecComponent {
     FlowLabel(NumericMatch),
 }
 
+/// What a component asks for, whatever field it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComponentValue<'a> {
+    /// An address inside it.
+    Prefix(&'a Prefix),
+    /// A number.
+    Numeric(&'a NumericMatch),
+    /// Bits.
+    Bitmask(&'a BitmaskMatch),
+}
+
 impl FlowSpecComponent {
+    /// What is asked for.
+    #[must_use]
+    pub const fn value(&self) -> ComponentValue<'_> {
+        match self {
+            Self::DestinationPrefix(prefix) | Self::SourcePrefix(prefix) => {
+                ComponentValue::Prefix(prefix)
+            }
+            Self::IpProtocol(numeric)
+            | Self::Port(numeric)
+            | Self::DestinationPort(numeric)
+            | Self::SourcePort(numeric)
+            | Self::IcmpType(numeric)
+            | Self::IcmpCode(numeric)
+            | Self::PacketLength(numeric)
+            | Self::Dscp(numeric)
+            | Self::FlowLabel(numeric) => ComponentValue::Numeric(numeric),
+            Self::TcpFlags(bitmask) | Self::Fragment(bitmask) => ComponentValue::Bitmask(bitmask),
+        }
+    }
+
     /// Type code on the wire.
     #[must_use]
     pub const fn type_code(&self) -> u8 {
@@ -429,19 +460,14 @@ const FRAGMENT_NAMES: [&str; 4] = ["df", "is", "first", "last"];
 impl fmt::Display for FlowSpecComponent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} ", self.name())?;
-        match self {
-            Self::DestinationPrefix(prefix) | Self::SourcePrefix(prefix) => prefix.fmt(formatter),
-            Self::IpProtocol(numeric)
-            | Self::Port(numeric)
-            | Self::DestinationPort(numeric)
-            | Self::SourcePort(numeric)
-            | Self::IcmpType(numeric)
-            | Self::IcmpCode(numeric)
-            | Self::PacketLength(numeric)
-            | Self::Dscp(numeric)
-            | Self::FlowLabel(numeric) => numeric.fmt(formatter),
-            Self::TcpFlags(mask) => write_bitmask(formatter, mask, &TCP_FLAG_NAMES),
-            Self::Fragment(mask) => write_bitmask(formatter, mask, &FRAGMENT_NAMES),
+        match self.value() {
+            ComponentValue::Prefix(prefix) => prefix.fmt(formatter),
+            ComponentValue::Numeric(numeric) => numeric.fmt(formatter),
+            ComponentValue::Bitmask(bitmask) => {
+                let is_fragment = matches!(self, Self::Fragment(_));
+                let names: &[&str] = if is_fragment { &FRAGMENT_NAMES } else { &TCP_FLAG_NAMES };
+                write_bitmask(formatter, bitmask, names)
+            }
         }
     }
 }

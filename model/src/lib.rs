@@ -26,8 +26,8 @@ pub use attack::{
 };
 pub use community::{Community, LargeCommunity, ParseCommunityError};
 pub use flowspec::{
-    AddressFamily, BitmaskMatch, BitmaskTest, FlowSpecComponent, FlowSpecRule, InvalidRule,
-    NumericMatch, NumericOperator, NumericTest,
+    AddressFamily, BitmaskMatch, BitmaskTest, ComponentValue, FlowSpecComponent, FlowSpecRule,
+    InvalidRule, NumericMatch, NumericOperator, NumericTest,
 };
 pub use mitigation::{
     BackendId, BackendState, Command, CommandId, CommandKind, DesiredSet, Lifetime, Mitigation,

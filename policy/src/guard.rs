@@ -11,8 +11,8 @@
 use std::net::IpAddr;
 
 use tidegate_model::{
-    AddressFamily, BitmaskMatch, FlowSpecComponent, FlowSpecRule, InvalidAction, Nlri,
-    NumericMatch, NumericOperator, OwnedSpace, Prefix, Route, TrafficFilteringAction,
+    AddressFamily, BitmaskMatch, ComponentValue, FlowSpecComponent, FlowSpecRule, InvalidAction,
+    Nlri, NumericMatch, NumericOperator, OwnedSpace, Prefix, Route, TrafficFilteringAction,
 };
 
 use crate::policy::ServicePort;
@@ -671,22 +671,13 @@ pub fn encoded_octets(rule: &FlowSpecRule) -> usize {
     };
     rule.components()
         .iter()
-        .map(|component| match component {
-            FlowSpecComponent::DestinationPrefix(prefix)
-            | FlowSpecComponent::SourcePrefix(prefix) => prefix_octets(prefix),
-            FlowSpecComponent::IpProtocol(numeric)
-            | FlowSpecComponent::Port(numeric)
-            | FlowSpecComponent::DestinationPort(numeric)
-            | FlowSpecComponent::SourcePort(numeric)
-            | FlowSpecComponent::IcmpType(numeric)
-            | FlowSpecComponent::IcmpCode(numeric)
-            | FlowSpecComponent::PacketLength(numeric)
-            | FlowSpecComponent::Dscp(numeric)
-            | FlowSpecComponent::FlowLabel(numeric) => {
+        .map(|component| match component.value() {
+            ComponentValue::Prefix(prefix) => prefix_octets(prefix),
+            ComponentValue::Numeric(numeric) => {
                 let tests = numeric.groups().iter().flatten();
                 1 + tests.map(|test| 1 + value_octets(test.value)).sum::<usize>()
             }
-            FlowSpecComponent::TcpFlags(mask) | FlowSpecComponent::Fragment(mask) => {
+            ComponentValue::Bitmask(mask) => {
                 let tests = mask.groups().iter().flatten();
                 1 + tests.map(|test| 1 + value_octets(u64::from(test.bits))).sum::<usize>()
             }

@@ -36,8 +36,10 @@ use tokio::fs;
 use tokio::time::{Instant, sleep};
 
 use self::control::{Answer, Control};
-use crate::backend::{Attributes, Capabilities, Survival};
-use crate::external::{Change, Driver, ExternalError, Observation, Refusal, shown};
+use crate::backend::{Attributes, Capabilities};
+use crate::external::{
+    Change, Driver, ExternalError, Observation, Refusal, configured, outliving, shown,
+};
 
 /// First line of each include file.
 const HEADER: &str = "# Written by tidegate. What is added by hand is lost.";
@@ -317,18 +319,11 @@ async fn write(path: &Path, text: &str) -> Result<(), ExternalError> {
 
 impl Driver for BirdDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            families: self.config.families.clone(),
-            survival: Survival::OutliveUs,
-            attributes: Attributes::OfRoute,
-        }
+        outliving(&self.config.families, Attributes::OfRoute)
     }
 
     fn spelled(&self, nlri: &Nlri) -> Result<Nlri, String> {
-        let family = Family::of(nlri);
-        if !self.config.families.contains(&family) {
-            return Err(format!("this BIRD is not configured for {family}"));
-        }
+        configured(&self.config.families, nlri, "BIRD")?;
         let net = render::net(nlri)?;
         parse::net(&net).ok_or_else(|| format!("BIRD's `{net}` cannot be read back"))
     }

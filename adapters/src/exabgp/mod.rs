@@ -33,9 +33,10 @@ use tidegate_model::{Nlri, Route, TrafficFilteringAction};
 
 use self::link::{End, Link, Source};
 use self::parse::Shown;
-use crate::backend::{Attributes, Capabilities, Survival};
+use crate::backend::{Attributes, Capabilities};
 use crate::external::{
-    Change, Driver, ExternalError, Mark, Observation, Refusal, Seen, changed, shown,
+    Change, Driver, ExternalError, Mark, Observation, Refusal, Seen, changed, configured,
+    outliving, shown,
 };
 
 /// The listing of what is announced, to all neighbours.
@@ -242,18 +243,11 @@ fn ports(services: &str) -> BTreeMap<String, u64> {
 
 impl Driver for ExabgpDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            families: self.config.families.clone(),
-            survival: Survival::OutliveUs,
-            attributes: Attributes::OfRoute,
-        }
+        outliving(&self.config.families, Attributes::OfRoute)
     }
 
     fn spelled(&self, nlri: &Nlri) -> Result<Nlri, String> {
-        let family = Family::of(nlri);
-        if !self.config.families.contains(&family) {
-            return Err(format!("this ExaBGP is not configured for {family}"));
-        }
+        configured(&self.config.families, nlri, "ExaBGP")?;
         if let Nlri::FlowSpec(rule) = nlri {
             render::matches(rule)?;
         }

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use tidegate_model::{
-    AddressFamily, FlowSpecComponent, FlowSpecRule, Nlri, NumericOperator, Route,
+    AddressFamily, ComponentValue, FlowSpecComponent, FlowSpecRule, Nlri, NumericOperator, Route,
 };
 
 use crate::external::wire::extended_communities;
@@ -37,19 +37,10 @@ pub(super) enum Value {
 /// # Errors
 /// A test that is always true or false.
 pub(super) fn tokens(component: &FlowSpecComponent) -> Result<Option<Vec<Token>>, String> {
-    use FlowSpecComponent as Component;
     let mut tokens = Vec::new();
-    match component {
-        Component::DestinationPrefix(_) | Component::SourcePrefix(_) => return Ok(None),
-        Component::IpProtocol(numbers)
-        | Component::Port(numbers)
-        | Component::DestinationPort(numbers)
-        | Component::SourcePort(numbers)
-        | Component::IcmpType(numbers)
-        | Component::IcmpCode(numbers)
-        | Component::PacketLength(numbers)
-        | Component::Dscp(numbers)
-        | Component::FlowLabel(numbers) => {
+    match component.value() {
+        ComponentValue::Prefix(_) => return Ok(None),
+        ComponentValue::Numeric(numbers) => {
             for group in numbers.groups() {
                 for (at, test) in group.iter().enumerate() {
                     let operator = match test.operator {
@@ -68,7 +59,7 @@ pub(super) fn tokens(component: &FlowSpecComponent) -> Result<Option<Vec<Token>>
                 }
             }
         }
-        Component::TcpFlags(mask) | Component::Fragment(mask) => {
+        ComponentValue::Bitmask(mask) => {
             for group in mask.groups() {
                 for (at, test) in group.iter().enumerate() {
                     if test.bits == 0 {

@@ -38,7 +38,9 @@ pub use guard::Guard;
 pub use worker::ExternalBackend;
 pub(crate) use worker::changed;
 
-use crate::backend::Capabilities;
+use tidegate_bgpd::Family;
+
+use crate::backend::{Attributes, Capabilities, Survival};
 
 /// What a daemon is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +87,27 @@ pub struct Seen {
     pub nlri: Nlri,
     /// The route, without our mark, where the daemon shows more than the NLRI.
     pub route: Option<Route>,
+}
+
+/// What a daemon of these families can do, which keeps routes when we are gone.
+pub(crate) fn outliving(families: &BTreeSet<Family>, attributes: Attributes) -> Capabilities {
+    Capabilities { families: families.clone(), survival: Survival::OutliveUs, attributes }
+}
+
+/// The family of `nlri`, if `daemon` is configured for it.
+///
+/// # Errors
+/// That it is not, in words.
+pub(crate) fn configured(
+    families: &BTreeSet<Family>,
+    nlri: &Nlri,
+    daemon: &str,
+) -> Result<Family, String> {
+    let family = Family::of(nlri);
+    if families.contains(&family) {
+        return Ok(family);
+    }
+    Err(format!("this {daemon} is not configured for {family}"))
 }
 
 /// Why a daemon could not be told or asked. It counts as down then.

@@ -22,8 +22,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-use crate::backend::{Attributes, Capabilities, Survival};
-use crate::external::{Change, Driver, ExternalError, Observation, Refusal, shown, within};
+use crate::backend::{Attributes, Capabilities};
+use crate::external::{
+    Change, Driver, ExternalError, Observation, Refusal, configured, outliving, shown, within,
+};
 
 /// Longest wait for a batch: 10,000 routes take 4 s.
 const BATCH_LIMIT: Duration = Duration::from_secs(60);
@@ -137,11 +139,7 @@ impl FrrDriver {
 
 impl Driver for FrrDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            families: self.config.families.clone(),
-            survival: Survival::OutliveUs,
-            attributes: Attributes::OfOperator,
-        }
+        outliving(&self.config.families, Attributes::OfOperator)
     }
 
     fn spelled(&self, nlri: &Nlri) -> Result<Nlri, String> {
@@ -150,8 +148,9 @@ impl Driver for FrrDriver {
                 "FRR cannot originate FlowSpec; make it a peer, with what `tidegate adapters snippet frr` prints"
                     .to_owned(),
             ),
-            Nlri::Unicast(_) if self.config.families.contains(&Family::of(nlri)) => Ok(nlri.clone()),
-            Nlri::Unicast(_) => Err(format!("this FRR is not configured for {}", Family::of(nlri))),
+            Nlri::Unicast(_) => {
+                configured(&self.config.families, nlri, "FRR").map(|_| nlri.clone())
+            }
         }
     }
 

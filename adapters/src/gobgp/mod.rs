@@ -25,8 +25,10 @@ use tidegate_model::{Nlri, Route};
 
 use self::client::{Client, Failure};
 use self::proto::Path;
-use crate::backend::{Attributes, Capabilities, Survival};
-use crate::external::{Change, Driver, ExternalError, Mark, Observation, Refusal, Seen, changed};
+use crate::backend::{Attributes, Capabilities};
+use crate::external::{
+    Change, Driver, ExternalError, Mark, Observation, Refusal, Seen, changed, configured, outliving,
+};
 
 /// How to reach a GoBGP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,18 +124,11 @@ fn is_local(path: &Path) -> bool {
 
 impl Driver for GobgpDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            families: self.config.families.clone(),
-            survival: Survival::OutliveUs,
-            attributes: Attributes::OfRoute,
-        }
+        outliving(&self.config.families, Attributes::OfRoute)
     }
 
     fn spelled(&self, nlri: &Nlri) -> Result<Nlri, String> {
-        let family = Family::of(nlri);
-        if !self.config.families.contains(&family) {
-            return Err(format!("this GoBGP is not configured for {family}"));
-        }
+        let family = configured(&self.config.families, nlri, "GoBGP")?;
         let octets = convert::withdraw(nlri)?.nlri_binary;
         convert::nlri(family, &octets).ok_or_else(|| format!("{nlri} cannot be read back"))
     }

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 
 use tidegate_model::{
-    BitmaskMatch, FlowSpecComponent, FlowSpecRule, NumericMatch, NumericOperator, Prefix,
+    BitmaskMatch, ComponentValue, FlowSpecComponent, FlowSpecRule, NumericMatch, NumericOperator,
+    Prefix,
 };
 
 /// `Less` if `one` goes before `other`: it decides about a packet that both match. `Equal` only for
@@ -52,20 +53,10 @@ fn strings(one: &[u8], other: &[u8]) -> Ordering {
 
 /// The operators and values of a component on the wire, without its type.
 fn octets(component: &FlowSpecComponent) -> Vec<u8> {
-    use FlowSpecComponent as Component;
-
-    match component {
-        Component::DestinationPrefix(_) | Component::SourcePrefix(_) => Vec::new(),
-        Component::IpProtocol(numeric)
-        | Component::Port(numeric)
-        | Component::DestinationPort(numeric)
-        | Component::SourcePort(numeric)
-        | Component::IcmpType(numeric)
-        | Component::IcmpCode(numeric)
-        | Component::PacketLength(numeric)
-        | Component::Dscp(numeric)
-        | Component::FlowLabel(numeric) => numbers(numeric),
-        Component::TcpFlags(bitmask) | Component::Fragment(bitmask) => masks(bitmask),
+    match component.value() {
+        ComponentValue::Prefix(_) => Vec::new(),
+        ComponentValue::Numeric(numeric) => numbers(numeric),
+        ComponentValue::Bitmask(bitmask) => masks(bitmask),
     }
 }
 

@@ -6,7 +6,8 @@
 //! judge the outcome like any other rule.
 
 use tidegate_model::{
-    BitmaskMatch, FlowSpecComponent, FlowSpecRule, NumericMatch, Prefix, TrafficFilteringAction,
+    BitmaskMatch, ComponentValue, FlowSpecComponent, FlowSpecRule, NumericMatch, Prefix,
+    TrafficFilteringAction,
 };
 
 use super::mask::{self, Rewritten};
@@ -312,20 +313,10 @@ fn split(
 }
 
 fn values(component: &FlowSpecComponent) -> usize {
-    match component {
-        FlowSpecComponent::DestinationPrefix(_) | FlowSpecComponent::SourcePrefix(_) => 0,
-        FlowSpecComponent::TcpFlags(mask) | FlowSpecComponent::Fragment(mask) => {
-            mask.groups().iter().flatten().count()
-        }
-        FlowSpecComponent::IpProtocol(numeric)
-        | FlowSpecComponent::Port(numeric)
-        | FlowSpecComponent::DestinationPort(numeric)
-        | FlowSpecComponent::SourcePort(numeric)
-        | FlowSpecComponent::IcmpType(numeric)
-        | FlowSpecComponent::IcmpCode(numeric)
-        | FlowSpecComponent::PacketLength(numeric)
-        | FlowSpecComponent::Dscp(numeric)
-        | FlowSpecComponent::FlowLabel(numeric) => numeric.groups().iter().flatten().count(),
+    match component.value() {
+        ComponentValue::Prefix(_) => 0,
+        ComponentValue::Bitmask(mask) => mask.groups().iter().flatten().count(),
+        ComponentValue::Numeric(numeric) => numeric.groups().iter().flatten().count(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! known because its definition is faulty is not reported as unknown.
 #![deny(clippy::indexing_slicing)]
 
+mod answer;
 mod conduct;
 mod files;
 mod hours;

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use tidegate_model::{AddressFamily, BitsPerSecond, Limit, PacketsPerSecond, Severity};
 
+use super::answer::DraftAnswer;
 use super::network::not_zero;
-use super::responses::{Plain, action_of, lifetime_of, names, widen_of};
 use crate::policy::{Condition, ResponseAction, SensorPlace};
-use crate::profile::Widen;
 use crate::profile::read::words;
 use crate::text::{Table, Value};
 
@@ -21,10 +20,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 /// A step as far as it could be read.
 pub(super) struct DraftStep<'a> {
     when: Option<Vec<(Condition, Value<'a>)>>,
-    pub(super) action: Option<(ResponseAction, Value<'a>)>,
-    pub(super) peers: Option<Option<Vec<Plain<'a>>>>,
-    pub(super) widen: Option<Widen>,
-    pub(super) lifetime: Option<(Duration, Duration)>,
+    pub(super) answer: DraftAnswer<'a>,
 }
 
 /// Reads the list of steps; `None` if it is none.
@@ -42,17 +38,9 @@ impl<'a> DraftStep<'a> {
     fn read(table: &Table<'a>) -> Self {
         let when = table.required("if", "{ coverage-below = 0.9, after = \"10s\" }");
         let when = when.and_then(|value| conditions(&value));
-        let action = table.required("action", "\"rtbh\"");
-        let filter = table.optional("filter", "\"discard\"");
-        let action = action.and_then(|value| Some((action_of(&value, filter.as_ref())?, value)));
-        let peers = match table.optional("peers", "[\"edge-1\"]") {
-            Some(value) => names(&value, "\"edge-1\"", "every peer").map(Some),
-            None => Some(None),
-        };
-        let lifetime = lifetime_of(table);
-        let widen = widen_of(table);
+        let answer = DraftAnswer::read(table, "\"rtbh\"");
         table.finish();
-        Self { when, action, peers, widen, lifetime }
+        Self { when, answer }
     }
 
     /// The conditions; one that looks at an effect which nobody can see is reported.
