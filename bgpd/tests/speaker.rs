@@ -248,6 +248,50 @@ async fn what_tcp_has_not_acknowledged_is_unconfirmed() {
     assert_eq!(delivery(), []);
 }
 
+/// What a peer does not take stays in our kernel, where the send hold timer does not see it. A peer that
+/// goes on talking meanwhile would keep a route that was withdrawn.
+#[tokio::test]
+async fn a_peer_that_takes_nothing_is_given_up_though_it_talks() {
+    let address = free_address();
+    let hold_time = Duration::from_secs(3);
+    let config =
+        config(vec![address], vec![PeerConfig { hold_time, ..peer("peer", ConnectMode::Passive) }]);
+    let (speaker, _) = Speaker::start(config).unwrap();
+    let mut stream = establish(&speaker, address).await;
+    // Until its window is closed, and no longer: our own socket still takes what comes.
+    let is_confirmed = || {
+        let status = speaker.peers()[0].session.clone();
+        let mut held = speaker.deliveries("peer").unwrap().into_iter();
+        status.unconfirmed_withdraws == 0 && held.all(|(_, how)| how == Delivery::Confirmed)
+    };
+    for round in 0.. {
+        assert!(round < 1000, "it takes everything");
+        for host in 54..=255 {
+            let route = ntp_filter(&format!("203.0.113.{host}"));
+            match round % 2 {
+                0 => speaker.announce("peer", CommandId(round), route).unwrap(),
+                _ => speaker.withdraw("peer", CommandId(round), &route.nlri).unwrap(),
+            }
+        }
+        let confirmed = async {
+            while !is_confirmed() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if timeout(Duration::from_millis(500), confirmed).await.is_err() {
+            break;
+        }
+    }
+    let is_up = || speaker.peers()[0].session.state == SessionState::Established;
+    let talking = async {
+        while is_up() {
+            let _ = stream.write_all(&message(4, &[])).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, talking).await.unwrap();
+}
+
 /// An UPDATE within our AS: ORIGIN, an AS_PATH of one neighbour, LOCAL_PREF and these attributes.
 fn inward(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     let path = [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 5, 4, 0, 0, 0, 100];

@@ -41,8 +41,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        sockopt::prepare(&stream);
+    /// Over `stream`, which breaks when the peer's TCP has acknowledged nothing for `patience`.
+    pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
+        sockopt::prepare(&stream, patience);
         let link = Arc::new(Link { stream, taken: AtomicU64::new(0) });
         Self { link, out: Vec::new(), written: 0 }
     }

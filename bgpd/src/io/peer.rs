@@ -33,6 +33,10 @@ const BACKLOG: usize = 65_536;
 const READ: usize = 16 * 1024;
 /// Reads in a row before anything else gets its turn.
 const READS: usize = 4;
+/// Rules of peers that are judged before anything else gets its turn.
+const JUDGED_AT_ONCE: usize = 8;
+/// Connections that are closed behind their last words at the same time.
+const MOST_CLOSING: usize = 8;
 /// How long a peer waits after its task panicked. It doubles with each panic, up to
 /// [`LONGEST_REST`].
 const REST: Duration = Duration::from_secs(1);
@@ -129,6 +133,8 @@ pub(crate) struct PeerTask {
     pub(crate) remote: SocketAddr,
     pub(crate) local: Option<IpAddr>,
     pub(crate) transport: Transport,
+    /// How long the peer's TCP may acknowledge nothing.
+    pub(crate) patience: Duration,
     pub(crate) clock: Clock,
     pub(crate) session: Arc<SharedSession>,
     pub(crate) accepted: Arc<AsyncMutex<mpsc::Receiver<TcpStream>>>,
@@ -171,6 +177,13 @@ impl State {
         match direction {
             Direction::Outgoing => &mut self.outgoing,
             Direction::Incoming => &mut self.incoming,
+        }
+    }
+
+    /// Closes a connection behind its last words, or without them where many do so already.
+    fn close(&mut self, connection: Connection, last_words: Option<Vec<u8>>) {
+        if self.closing.len() < MOST_CLOSING {
+            self.closing.spawn(connection.close(last_words));
         }
     }
 }
@@ -216,8 +229,10 @@ impl PeerTask {
         state.stopped
     }
 
-    /// The session is over.
+    /// The session is over. Nobody waits for the peer any more.
     fn leave(&self) {
+        self.learn(News::Lost);
+        self.deliver();
         if let Some(roster) = self.guest_of.as_ref().and_then(Weak::upgrade) {
             roster.leave(&self.name);
         }
@@ -244,7 +259,9 @@ impl PeerTask {
                 continue;
             }
             match self.wait(&mut state, &mut accepted, more).await {
-                Wake::Command | Wake::Again | Wake::EventRoom => {}
+                Wake::Command | Wake::EventRoom => {}
+                // Whatever there is to do more, others go first.
+                Wake::Again => tokio::task::yield_now().await,
                 Wake::Timer => {
                     // If this task was late, a KEEPALIVE may have been waiting in time.
                     for direction in Direction::ALL {
@@ -263,7 +280,6 @@ impl PeerTask {
             }
         }
         while state.closing.join_next().await.is_some() {}
-        self.deliver();
         self.leave();
     }
 
@@ -319,6 +335,7 @@ impl PeerTask {
         for event in events {
             self.report(state, event);
         }
+        more |= self.judge();
         self.deliver();
         more
     }
@@ -338,7 +355,7 @@ impl PeerTask {
                 Action::AbortConnect => state.dialling = None,
                 Action::Close { direction, last_words } => {
                     if let Some(connection) = state.connection(direction).take() {
-                        state.closing.spawn(connection.close(last_words));
+                        state.close(connection, last_words);
                     }
                 }
             }
@@ -417,7 +434,7 @@ impl PeerTask {
     }
 
     fn admit(&self, state: &mut State, direction: Direction, stream: TcpStream) {
-        let connection = Connection::new(stream);
+        let connection = Connection::new(stream, self.patience);
         let now = self.clock.now();
         let admission = match connection.local_address() {
             Ok(local) => self.session.lock().handle_connected(now, direction, local),
@@ -440,7 +457,7 @@ impl PeerTask {
                 state.visited = true;
             }
             Admission::Refused(last_words) => {
-                state.closing.spawn(connection.close(Some(last_words)));
+                state.close(connection, Some(last_words));
             }
         }
     }
@@ -478,10 +495,22 @@ impl PeerTask {
         self.tell(event);
     }
 
-    /// Takes in what the peer announces. What follows for rules, of other peers too, is told.
+    /// Takes in what the peer announces.
     fn learn(&self, news: News) {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
         learnt.handle_news(&self.name, news);
+        self.tell_changes(&mut learnt);
+    }
+
+    /// Judges a few rules, of other peers too. True if more wait for it.
+    fn judge(&self) -> bool {
+        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = learnt.judge(JUDGED_AT_ONCE);
+        self.tell_changes(&mut learnt);
+        more
+    }
+
+    fn tell_changes(&self, learnt: &mut LearntRoutes) {
         let mut backlog = self.session.backlog();
         while let Some(change) = learnt.poll_change() {
             let key = (change.peer.clone(), change.rule.clone());

@@ -13,7 +13,7 @@ use super::listener::Route;
 use super::peer::{ACCEPT_QUEUE, PeerTask, SharedSession};
 use crate::egress::{Gate, GatePolicy};
 use crate::learnt::{LearntRoutes, Limits};
-use crate::session::{ConnectMode, Session, SessionConfig};
+use crate::session::{ConnectMode, Session, SessionConfig, send_hold};
 use crate::speaker::{BlackholeProfile, DynamicPeers, PeerConfig, SpeakerConfig, SpeakerEvent};
 
 /// One peer and its task.
@@ -216,6 +216,7 @@ impl Roster {
             remote: SocketAddr::new(config.address, config.port),
             local: config.local_address,
             transport: config.transport.clone(),
+            patience: send_hold(config.hold_time),
             clock: self.clock,
             session: Arc::clone(&session),
             accepted: Arc::new(AsyncMutex::new(accepted_here)),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tidegate_model::Prefix;
@@ -106,14 +107,22 @@ fn set_hops(socket: &Socket, is_ipv6: bool, sent: Option<u8>, least: Option<u8>)
 
 /// Prepares a connection, opened by either side. Options that the system does not have only cost
 /// latency, so their failure is not one of the connection.
-pub(crate) fn prepare(stream: &TcpStream) {
+///
+/// A peer that keeps its window closed and goes on talking would keep a withdraw in our kernel, which
+/// the send hold timer does not see (RFC 9687): the connection breaks after `patience` (RFC 5482).
+pub(crate) fn prepare(stream: &TcpStream, patience: Duration) {
     let socket = SockRef::from(stream);
     if let Err(error) = socket.set_tcp_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
     #[cfg(target_os = "linux")]
-    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
-        tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
+    {
+        if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
+        }
+        if let Err(error) = socket.set_tcp_user_timeout(Some(patience)) {
+            tracing::debug!(%error, "TCP_USER_TIMEOUT");
+        }
     }
 }
 

@@ -7,7 +7,10 @@
 //!
 //! **Bounds.** Of each peer at most [`Limits`] routes are kept. What comes beyond is counted and
 //! not kept, and the session stays: our own routes on it matter more. While unicast routes of any
-//! peer are missing no rule is feasible that rests on them.
+//! peer are missing no rule is feasible that rests on them. A rule of more than [`MOST_TESTS`] tests or
+//! [`MOST_ACTIONS`] actions is not kept either. What is new costs little at once; the rules that it
+//! bears on are judged a few at a time by [`LearntRoutes::judge`], in turn, so that no peer can keep the
+//! others waiting by what it announces.
 
 mod order;
 #[cfg(test)]
@@ -17,13 +20,21 @@ mod validate;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use tidegate_model::{FlowSpecRule, Nlri, Prefix, TrafficFilteringAction};
+use tidegate_model::{
+    AddressFamily, ComponentValue, FlowSpecRule, Nlri, Prefix, TrafficFilteringAction,
+};
 
 use crate::family::Family;
 
 pub use order::precedence;
 pub use validate::{Infeasible, Verdict};
+
+/// Most tests of a rule that is kept, over all of its components.
+pub const MOST_TESTS: usize = 256;
+/// Most actions of a rule that is kept.
+pub const MOST_ACTIONS: usize = 16;
 
 /// Most routes of one peer that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,19 +175,23 @@ pub struct Tally {
     pub feasible: usize,
     /// Announcements of this session that were not kept, as there were too many.
     pub beyond_limit: u64,
-    /// Rules that there is no form for here: those with an IPv6 offset.
+    /// Rules that are not kept for what they are: those with an IPv6 offset, and those of more than
+    /// [`MOST_TESTS`] tests or [`MOST_ACTIONS`] actions.
     pub unsupported: u64,
 }
 
+/// What a peer's rule is known by.
+type RuleKey = (String, FlowSpecRule);
+
 #[derive(Clone, Debug)]
 struct Entry {
-    path: Path,
+    path: Arc<Path>,
     is_stale: bool,
 }
 
 #[derive(Clone, Debug)]
 struct RuleEntry {
-    path: Path,
+    path: Arc<Path>,
     is_stale: bool,
     verdict: Verdict,
 }
@@ -189,6 +204,8 @@ struct Peer {
     unsupported: u64,
     /// Whether unicast routes are missing.
     is_incomplete: bool,
+    /// Whether some of it may be stale.
+    has_stale: bool,
 }
 
 /// The routes of every peer of a speaker.
@@ -199,9 +216,13 @@ pub struct LearntRoutes {
     /// By prefix and peer.
     unicast: BTreeMap<Prefix, BTreeMap<String, Entry>>,
     /// The rules that each destination has, by peer.
-    destinations: BTreeMap<Prefix, BTreeSet<(String, FlowSpecRule)>>,
-    /// Prefixes whose unicast routes have changed since rules were judged.
-    touched: BTreeSet<Prefix>,
+    destinations: BTreeMap<Prefix, BTreeSet<RuleKey>>,
+    /// Prefixes whose unicast routes have changed, and that rules may rest on.
+    touched: Touched,
+    /// Rules that are to be judged. Each is known.
+    pending: BTreeSet<RuleKey>,
+    /// The one that was judged last: the next is the one behind it.
+    judged: Option<RuleKey>,
     /// Drained by the caller after each call: at most two for each rule and call.
     changes: VecDeque<Change>,
 }
@@ -215,12 +236,15 @@ impl LearntRoutes {
             peers: BTreeMap::new(),
             unicast: BTreeMap::new(),
             destinations: BTreeMap::new(),
-            touched: BTreeSet::new(),
+            touched: Touched::default(),
+            pending: BTreeSet::new(),
+            judged: None,
             changes: VecDeque::new(),
         }
     }
 
-    /// Takes what is new of `peer`.
+    /// Takes what is new of `peer`. What follows for rules is known when they are
+    /// [judged](Self::judge).
     pub fn handle_news(&mut self, peer: &str, news: News) {
         match news {
             News::Update(update) => self.take(peer, *update),
@@ -234,9 +258,13 @@ impl LearntRoutes {
                 self.drop_where(peer, |family, stale| stale && !kept.contains(&family));
                 self.forget_misses(peer);
             }
-            News::WaitedEnough => self.drop_where(peer, |_, stale| stale),
+            News::WaitedEnough => {
+                self.drop_where(peer, |_, stale| stale);
+                if let Some(known) = self.peers.get_mut(peer) {
+                    known.has_stale = false;
+                }
+            }
         }
-        self.judge_touched();
     }
 
     /// The next change of a rule.
@@ -253,7 +281,7 @@ impl LearntRoutes {
             let entry = self.unicast.get(prefix)?.get(peer)?;
             Some(Learnt {
                 nlri: Nlri::Unicast(*prefix),
-                path: entry.path.clone(),
+                path: Path::clone(&entry.path),
                 is_stale: entry.is_stale,
                 verdict: None,
             })
@@ -262,7 +290,7 @@ impl LearntRoutes {
         rules.sort_by(|(one, _), (other, _)| precedence(one, other));
         let rules = rules.into_iter().map(|(rule, entry)| Learnt {
             nlri: Nlri::FlowSpec(rule.clone()),
-            path: entry.path.clone(),
+            path: Path::clone(&entry.path),
             is_stale: entry.is_stale,
             verdict: Some(entry.verdict.clone()),
         });
@@ -296,13 +324,20 @@ impl LearntRoutes {
                 Nlri::FlowSpec(rule) => self.withdraw_rule(peer, &rule),
             }
         }
+        let rules = Arc::new(update.path);
+        // Of unicast they mean nothing.
+        let unicast = match rules.actions.is_empty() {
+            true => Arc::clone(&rules),
+            false => Arc::new(Path { actions: Vec::new(), ..Path::clone(&rules) }),
+        };
         for nlri in update.announced {
             match nlri {
-                Nlri::Unicast(prefix) => self.announce_unicast(peer, prefix, &update.path),
-                Nlri::FlowSpec(rule) => self.announce_rule(peer, rule, &update.path),
+                Nlri::Unicast(prefix) => self.announce_unicast(peer, prefix, &unicast),
+                Nlri::FlowSpec(rule) => self.announce_rule(peer, rule, &rules),
             }
         }
-        if let Some(done) = update.end_of_rib {
+        let has_stale = self.peers.get(peer).is_some_and(|known| known.has_stale);
+        if let Some(done) = update.end_of_rib.filter(|_| has_stale) {
             self.drop_where(peer, |family, stale| stale && family == done);
         }
     }
@@ -311,7 +346,7 @@ impl LearntRoutes {
         self.peers.entry(name.to_owned()).or_default()
     }
 
-    fn announce_unicast(&mut self, peer: &str, prefix: Prefix, path: &Path) {
+    fn announce_unicast(&mut self, peer: &str, prefix: Prefix, path: &Arc<Path>) {
         let limit = self.limits.unicast;
         let known = self.peer(peer);
         if known.unicast.len() >= limit && !known.unicast.contains(&prefix) {
@@ -320,9 +355,11 @@ impl LearntRoutes {
             return;
         }
         known.unicast.insert(prefix);
-        let entry = Entry { path: path.clone(), is_stale: false };
-        self.unicast.entry(prefix).or_default().insert(peer.to_owned(), entry);
-        self.touched.insert(prefix);
+        let entry = Entry { path: Arc::clone(path), is_stale: false };
+        let before = self.unicast.entry(prefix).or_default().insert(peer.to_owned(), entry);
+        if before.is_none_or(|before| before.path != *path) {
+            self.touched.insert(prefix);
+        }
     }
 
     fn withdraw_unicast(&mut self, peer: &str, prefix: Prefix) {
@@ -339,26 +376,33 @@ impl LearntRoutes {
         self.touched.insert(prefix);
     }
 
-    fn announce_rule(&mut self, peer: &str, rule: FlowSpecRule, path: &Path) {
+    fn announce_rule(&mut self, peer: &str, rule: FlowSpecRule, path: &Arc<Path>) {
         let limit = self.limits.flowspec;
-        let verdict = self.judge(&rule, path);
         let known = self.peer(peer);
+        if path.actions.len() > MOST_ACTIONS || tests(&rule) > MOST_TESTS {
+            known.unsupported += 1;
+            self.withdraw_rule(peer, &rule);
+            return;
+        }
         if known.rules.len() >= limit && !known.rules.contains_key(&rule) {
             known.beyond_limit += 1;
             return;
         }
-        let entry = RuleEntry { path: path.clone(), is_stale: false, verdict };
-        let before = known.rules.insert(rule.clone(), entry.clone());
-        if let Some(destination) = rule.destination() {
-            let of_destination = self.destinations.entry(destination).or_default();
-            of_destination.insert((peer.to_owned(), rule.clone()));
+        // What it asks for now has to be told, whatever the verdict was.
+        let before = known.rules.get(&rule);
+        let before = before.filter(|before| before.path.actions == path.actions);
+        let verdict = before
+            .map_or(Verdict::Infeasible(Infeasible::NotJudged), |before| before.verdict.clone());
+        let entry = RuleEntry { path: Arc::clone(path), is_stale: false, verdict };
+        let before = known.rules.insert(rule.clone(), entry);
+        if before.is_some_and(|before| before.path == *path) {
+            return;
         }
-        let same = before.is_some_and(|before| {
-            before.verdict == entry.verdict && before.path.actions == entry.path.actions
-        });
-        if !same {
-            self.tell(peer, rule, Some(&entry));
+        let key = (peer.to_owned(), rule);
+        if let Some(destination) = key.1.destination() {
+            self.destinations.entry(destination).or_default().insert(key.clone());
         }
+        self.pending.insert(key);
     }
 
     fn withdraw_rule(&mut self, peer: &str, rule: &FlowSpecRule) {
@@ -366,10 +410,12 @@ impl LearntRoutes {
         if known.is_none() {
             return;
         }
+        let key = (peer.to_owned(), rule.clone());
+        self.pending.remove(&key);
         if let Some(destination) = rule.destination()
             && let Some(rules) = self.destinations.get_mut(&destination)
         {
-            rules.remove(&(peer.to_owned(), rule.clone()));
+            rules.remove(&key);
             if rules.is_empty() {
                 self.destinations.remove(&destination);
             }
@@ -388,9 +434,8 @@ impl LearntRoutes {
     /// Drops the routes of `peer` that `goes` says so of, by family and whether they are stale.
     fn drop_where(&mut self, peer: &str, goes: impl Fn(Family, bool) -> bool) {
         let Some(known) = self.peers.get(peer) else { return };
-        let rules = known.rules.iter().filter(|(rule, entry)| {
-            goes(Family::of(&Nlri::FlowSpec((*rule).clone())), entry.is_stale)
-        });
+        let rules =
+            known.rules.iter().filter(|(rule, entry)| goes(family_of(rule), entry.is_stale));
         let rules: Vec<FlowSpecRule> = rules.map(|(rule, _)| rule.clone()).collect();
         let prefixes = known.unicast.iter().filter(|prefix| {
             let entry = self.unicast.get(prefix).and_then(|paths| paths.get(peer));
@@ -413,7 +458,7 @@ impl LearntRoutes {
     /// From now on unicast routes of `peer` are missing.
     fn miss_unicast(&mut self, peer: &str) {
         if !std::mem::replace(&mut self.peer(peer).is_incomplete, true) {
-            self.judge_all();
+            self.touched = Touched::All;
         }
     }
 
@@ -422,12 +467,13 @@ impl LearntRoutes {
         let Some(known) = self.peers.get_mut(peer) else { return };
         (known.beyond_limit, known.unsupported) = (0, 0);
         if std::mem::take(&mut known.is_incomplete) {
-            self.judge_all();
+            self.touched = Touched::All;
         }
     }
 
     fn mark_stale(&mut self, peer: &str) {
         let Some(known) = self.peers.get_mut(peer) else { return };
+        known.has_stale = true;
         for entry in known.rules.values_mut() {
             entry.is_stale = true;
         }
@@ -438,4 +484,48 @@ impl LearntRoutes {
             }
         }
     }
+}
+
+/// Prefixes whose unicast routes have changed.
+#[derive(Clone, Debug, PartialEq)]
+enum Touched {
+    /// These.
+    These(BTreeSet<Prefix>),
+    /// So many that every rule is looked at.
+    All,
+}
+
+impl Default for Touched {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
+
+impl Touched {
+    /// Beyond so many every rule is looked at instead of those that they are about.
+    const MANY: usize = 64;
+
+    fn insert(&mut self, prefix: Prefix) {
+        let Self::These(prefixes) = self else { return };
+        prefixes.insert(prefix);
+        if prefixes.len() > Self::MANY {
+            *self = Self::All;
+        }
+    }
+}
+
+fn family_of(rule: &FlowSpecRule) -> Family {
+    match rule.family() {
+        AddressFamily::Ipv4 => Family::Ipv4FlowSpec,
+        AddressFamily::Ipv6 => Family::Ipv6FlowSpec,
+    }
+}
+
+fn tests(rule: &FlowSpecRule) -> usize {
+    let of_component = |value| match value {
+        ComponentValue::Prefix(_) => 1,
+        ComponentValue::Numeric(numeric) => numeric.groups().iter().flatten().count(),
+        ComponentValue::Bitmask(bitmask) => bitmask.groups().iter().flatten().count(),
+    };
+    rule.components().iter().map(|component| of_component(component.value())).sum()
 }

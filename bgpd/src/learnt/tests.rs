@@ -73,6 +73,7 @@ fn withdraw(learnt: &mut LearntRoutes, peer: &str, nlri: Nlri) {
 
 /// `peer rule: verdict`, or `peer rule: gone`.
 fn changes(learnt: &mut LearntRoutes) -> Vec<String> {
+    learnt.judge(usize::MAX);
     let changes = std::iter::from_fn(|| learnt.poll_change());
     changes
         .map(|change| {
@@ -212,6 +213,7 @@ fn a_rule_without_a_destination_is_infeasible() {
     let udp = rule_of(vec![FlowSpecComponent::IpProtocol(NumericMatch::equal(17))]);
     announce(&mut learnt, "a", Nlri::FlowSpec(udp), &local(1));
     let verdict = Verdict::Infeasible(Infeasible::NoDestination);
+    learnt.judge(usize::MAX);
     assert_eq!(learnt.poll_change().unwrap().offer.unwrap().verdict, verdict);
 }
 
@@ -460,4 +462,49 @@ proptest! {
         let rule = |numbers| rule_of(vec![FlowSpecComponent::Port(numbers)]);
         prop_assert_eq!(precedence(&rule(one), &rule(two)), expected);
     }
+}
+
+/// One peer's announcements make no work without end, and do not keep another's rules waiting.
+#[test]
+fn rules_are_judged_in_turn_and_only_for_a_reason() {
+    let mut learnt = new();
+    let (a, b) = (external(65001, 1), external(65002, 2));
+    for host in 1..=100 {
+        unicast(&mut learnt, "a", &format!("203.0.113.{host}/32"), &a);
+        flow(&mut learnt, "a", &format!("203.0.113.{host}/32"), &a);
+    }
+    assert_eq!(changes(&mut learnt).len(), 100);
+    unicast(&mut learnt, "a", "203.0.113.1/32", &a);
+    flow(&mut learnt, "a", "203.0.113.1/32", &a);
+    assert!(!learnt.judge(0), "the same again changes nothing");
+
+    unicast(&mut learnt, "b", "198.51.100.0/24", &b);
+    flow(&mut learnt, "b", "198.51.100.7/32", &b);
+    let mut told = Vec::new();
+    for round in 1..=102 {
+        let path = Path { metric: round, ..a.clone() };
+        for host in 1..=100 {
+            flow(&mut learnt, "a", &format!("203.0.113.{host}/32"), &path);
+        }
+        assert!(learnt.judge(1));
+        told.extend(learnt.poll_change().map(|change| change.peer));
+    }
+    assert_eq!(told, ["b"]);
+}
+
+#[test]
+fn a_rule_that_is_too_large_is_counted_and_not_kept() {
+    let mut learnt = new();
+    let a = external(65001, 1);
+    let ports = NumericMatch::one_of(1, 2..=u64::try_from(MOST_TESTS).unwrap());
+    let destination = FlowSpecComponent::DestinationPrefix(prefix("203.0.113.7/32"));
+    let large = rule_of(vec![destination, FlowSpecComponent::Port(ports)]);
+    announce(&mut learnt, "a", Nlri::FlowSpec(large), &a);
+    let actions = vec![TrafficFilteringAction::DISCARD; MOST_ACTIONS + 1];
+    flow(&mut learnt, "a", "203.0.113.8/32", &Path { actions: actions.clone(), ..a.clone() });
+    let tally = learnt.tally("a");
+    assert_eq!((tally.flowspec, tally.unsupported), (0, 2));
+    // Of unicast routes actions are not kept.
+    unicast(&mut learnt, "a", "203.0.113.0/24", &Path { actions, ..a });
+    assert!(learnt.of_peer("a")[0].path.actions.is_empty());
 }

@@ -1,16 +1,13 @@
 //! Whether a FlowSpec rule is its sender's to give (RFC 8955 §6, RFC 9117).
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use tidegate_model::{FlowSpecRule, Prefix};
 
-use super::{LearntRoutes, Path};
-
-/// Beyond so many changes every rule is judged again, instead of those that they are about.
-const MANY: usize = 64;
+use super::{LearntRoutes, Path, RuleKey, Touched};
 
 /// What a rule is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +21,8 @@ pub enum Verdict {
 /// Why a rule is not its sender's to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Infeasible {
+    /// It is not its turn yet ([`LearntRoutes::judge`]).
+    NotJudged,
     /// It has no destination prefix (RFC 8955 §6 a).
     NoDestination,
     /// There is no unicast route to its destination.
@@ -60,6 +59,7 @@ impl fmt::Display for Verdict {
 impl fmt::Display for Infeasible {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotJudged => formatter.write_str("not judged yet"),
             Self::NoDestination => formatter.write_str("no destination prefix"),
             Self::NoUnicastRoute => formatter.write_str("no unicast route to the destination"),
             Self::Incomplete => formatter.write_str("not every unicast route is kept"),
@@ -77,13 +77,6 @@ impl fmt::Display for Infeasible {
 }
 
 impl LearntRoutes {
-    pub(super) fn judge(&self, rule: &FlowSpecRule, path: &Path) -> Verdict {
-        match self.objection(rule, path) {
-            None => Verdict::Feasible,
-            Some(why) => Verdict::Infeasible(why),
-        }
-    }
-
     fn objection(&self, rule: &FlowSpecRule, path: &Path) -> Option<Infeasible> {
         let Some(destination) = rule.destination() else { return Some(Infeasible::NoDestination) };
         // RFC 9117 §4.1 b.2: it comes from within our AS, which need not be on the path of the
@@ -113,24 +106,42 @@ impl LearntRoutes {
     fn best_match(&self, destination: Prefix) -> Option<(Prefix, &Path)> {
         (0..=destination.length()).rev().find_map(|length| {
             let prefix = Prefix::new(destination.address(), length)?;
-            let paths = self.unicast.get(&prefix)?.values().map(|entry| &entry.path);
+            let paths = self.unicast.get(&prefix)?.values().map(|entry| &*entry.path);
             let best = paths.filter(|path| !path.leaks).min_by_key(|path| rank(path))?;
             Some((prefix, best))
         })
     }
 
-    /// Judges the rules again whose verdict may rest on the unicast routes that changed.
-    pub(super) fn judge_touched(&mut self) {
-        let touched = std::mem::take(&mut self.touched);
-        if touched.len() > MANY {
-            self.judge_all();
-            return;
+    /// Judges at most `limit` of the rules whose verdict may have changed, in turn. True if there are
+    /// more.
+    pub fn judge(&mut self, limit: usize) -> bool {
+        match std::mem::take(&mut self.touched) {
+            Touched::All => self.pending.extend(self.destinations.values().flatten().cloned()),
+            Touched::These(prefixes) => {
+                let rules: Vec<_> =
+                    prefixes.iter().flat_map(|prefix| self.around(*prefix)).cloned().collect();
+                self.pending.extend(rules);
+            }
         }
-        let rules: BTreeSet<_> = touched.iter().flat_map(|prefix| self.around(*prefix)).collect();
-        self.judge_these(rules.into_iter().cloned().collect());
+        for _ in 0..limit {
+            let Some(key) = self.next_pending() else { break };
+            self.judge_rule(&key);
+            self.judged = Some(key);
+        }
+        !self.pending.is_empty()
     }
 
-    fn around(&self, prefix: Prefix) -> impl Iterator<Item = &(String, FlowSpecRule)> {
+    /// The rule behind the one that was judged last, so that each has its turn.
+    fn next_pending(&mut self) -> Option<RuleKey> {
+        let behind = self.judged.as_ref().and_then(|judged| {
+            self.pending.range((Bound::Excluded(judged), Bound::Unbounded)).next()
+        });
+        let key = behind.or_else(|| self.pending.first())?.clone();
+        self.pending.remove(&key);
+        Some(key)
+    }
+
+    fn around(&self, prefix: Prefix) -> impl Iterator<Item = &RuleKey> {
         let covering = (0..=prefix.length()).filter_map(move |length| {
             let covering = Prefix::new(prefix.address(), length)?;
             self.destinations.get(&covering)
@@ -139,24 +150,18 @@ impl LearntRoutes {
         covering.chain(covered).flatten()
     }
 
-    pub(super) fn judge_all(&mut self) {
-        let rules = self.destinations.values().flatten().cloned().collect();
-        self.judge_these(rules);
-    }
-
-    fn judge_these(&mut self, rules: Vec<(String, FlowSpecRule)>) {
-        for (peer, rule) in rules {
-            let entry = self.peers.get(&peer).and_then(|peer| peer.rules.get(&rule));
-            let Some(path) = entry.map(|entry| entry.path.clone()) else { continue };
-            let verdict = self.judge(&rule, &path);
-            let entry = self.peers.get_mut(&peer).and_then(|peer| peer.rules.get_mut(&rule));
-            let Some(entry) = entry else { continue };
-            if entry.verdict != verdict {
-                entry.verdict = verdict;
-                let entry = entry.clone();
-                self.tell(&peer, rule, Some(&entry));
-            }
-        }
+    fn judge_rule(&mut self, (peer, rule): &RuleKey) {
+        let entry = self.peers.get(peer).and_then(|peer| peer.rules.get(rule));
+        let Some(path) = entry.map(|entry| Arc::clone(&entry.path)) else { return };
+        let verdict = match self.objection(rule, &path) {
+            None => Verdict::Feasible,
+            Some(why) => Verdict::Infeasible(why),
+        };
+        let entry = self.peers.get_mut(peer).and_then(|peer| peer.rules.get_mut(rule));
+        let Some(entry) = entry.filter(|entry| entry.verdict != verdict) else { return };
+        entry.verdict = verdict;
+        let entry = entry.clone();
+        self.tell(peer, rule.clone(), Some(&entry));
     }
 }
 

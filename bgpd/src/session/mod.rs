@@ -108,6 +108,7 @@ pub use refresh::REFRESH_INTERVAL;
 pub use status::{
     Counters, MessageCounters, Negotiated, SessionError, SessionState, SessionStatus,
 };
+pub(crate) use timers::send_hold;
 
 /// An attempt to connect that takes longer is given up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

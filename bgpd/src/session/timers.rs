@@ -78,11 +78,7 @@ impl Session {
     fn send_hold_expires(&self, direction: Direction) -> Option<Timestamp> {
         let since = self.slot(direction)?.writing_since?;
         let hold = self.up.as_ref().map_or(self.config.hold_time, |up| up.negotiated.hold_time);
-        let limit = match hold {
-            Duration::ZERO => SEND_HOLD_WITHOUT_KEEPALIVES,
-            hold => hold * SEND_HOLD_FACTOR,
-        };
-        Some(since + limit)
+        Some(since + send_hold(hold))
     }
 
     /// Brings everything that follows from the rest of the state up to date.
@@ -136,5 +132,13 @@ impl Session {
         };
         let connections = Direction::ALL.into_iter().filter_map(|direction| self.slot(direction));
         connections.map(|slot| slot.connection.state()).fold(dial, SessionState::max)
+    }
+}
+
+/// How long a peer with this hold time may take nothing (RFC 9687).
+pub(crate) fn send_hold(hold: Duration) -> Duration {
+    match hold {
+        Duration::ZERO => SEND_HOLD_WITHOUT_KEEPALIVES,
+        hold => hold * SEND_HOLD_FACTOR,
     }
 }
