@@ -8,6 +8,10 @@
 //! Two conditions keep a flood from hiding behind a host's own traffic: credit is counted, per
 //! kind, halved every second and capped; and, for everything but resets and ICMP errors, which
 //! third parties send as well, the host must have asked this very peer.
+//!
+//! Only what leaves the protected space asks: between two protected hosts each packet would call for
+//! the next, and who forges both sources would be excused. Such traffic counts at its destination.
+//! Where everything is protected (a prefix of length zero), no direction can be told and all asks.
 
 use std::time::Duration;
 

@@ -153,7 +153,10 @@ impl Meter {
     fn count(&mut self, packet: &Packet<'_>, bytes: u64) {
         self.summary.malformed += u64::from(packet.damaged);
         let toward = self.space.group_of(packet.destination);
-        let from = self.space.group_of(packet.source);
+        // Between two protected hosts the source proves nothing: what is forged in the name of one
+        // must not excuse what comes to it.
+        let inward = toward.is_some() && self.space.has_outside(packet.destination);
+        let from = if inward { None } else { self.space.group_of(packet.source) };
         if toward.is_none() && from.is_none() {
             self.summary.unprotected += 1;
             return;

@@ -14,6 +14,9 @@ pub(crate) type GroupIndex = u16;
 pub(crate) struct Space {
     ipv4: Ranges<u32>,
     ipv6: Ranges<u128>,
+    /// A prefix of length zero protects the whole family.
+    all_of_ipv4: bool,
+    all_of_ipv6: bool,
 }
 
 impl Space {
@@ -28,24 +31,37 @@ impl Space {
 
     fn of<'a>(prefixes: impl Iterator<Item = (&'a Prefix, GroupIndex)>) -> Self {
         let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+        let (mut all_of_ipv4, mut all_of_ipv6) = (false, false);
         for (prefix, index) in prefixes {
             match prefix.address() {
                 IpAddr::V4(address) => {
+                    all_of_ipv4 |= prefix.length() == 0;
                     let last = u32::from(address) | host_bits(prefix, 32) as u32;
                     ipv4.push((u32::from(address), last, index));
                 }
                 IpAddr::V6(address) => {
+                    all_of_ipv6 |= prefix.length() == 0;
                     let last = u128::from(address) | host_bits(prefix, 128);
                     ipv6.push((u128::from(address), last, index));
                 }
             }
         }
-        Self { ipv4: Ranges::new(ipv4), ipv6: Ranges::new(ipv6) }
+        Self { ipv4: Ranges::new(ipv4), ipv6: Ranges::new(ipv6), all_of_ipv4, all_of_ipv6 }
     }
 
     /// The addresses of `prefixes`, as one group; `None` if there are none.
     pub(crate) fn of_prefixes(prefixes: &[Prefix]) -> Option<Self> {
         (!prefixes.is_empty()).then(|| Self::of(prefixes.iter().map(|prefix| (prefix, 0))))
+    }
+
+    /// Whether there are addresses of the family of `address` that are not protected. Where there
+    /// are none, as in a replay of a capture from anywhere, nobody can be told to be outside.
+    #[inline]
+    pub(crate) const fn has_outside(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => !self.all_of_ipv4,
+            IpAddr::V6(_) => !self.all_of_ipv6,
+        }
     }
 
     /// The group of the longest prefix that holds `address`.

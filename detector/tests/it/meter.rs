@@ -4,8 +4,8 @@ use tidegate_detector::{Judging, LinkType, Meter, TICK, TrafficClass};
 use tidegate_model::{Metric, Reflector, Timestamp};
 
 use crate::lab::{
-    ACK, Lab, Piece, RST, SYN, WHOLE, config, datagram, icmp, ip, packet, source, target_of, tcp,
-    udp, usual_thresholds,
+    ACK, Lab, Piece, RST, SYN, WHOLE, config, datagram, icmp, ip, numbered, packet, source,
+    target_of, tcp, udp, usual_thresholds,
 };
 
 const HOST: &str = "203.0.113.9";
@@ -41,6 +41,64 @@ fn answers_that_were_asked_for_are_told_from_those_that_were_not() {
     ] {
         assert_eq!(count(&packets), expected, "{name}");
     }
+}
+
+/// Whoever forges both sources must not excuse one half of the flood with the other.
+#[test]
+fn between_protected_hosts_nothing_is_excused() {
+    let hosts = [ip(HOST), ip("203.0.113.77")];
+    let hosts6 = [ip("2001:db8::9"), ip("2001:db8:7::77")];
+    type Make = fn([std::net::IpAddr; 2]) -> Vec<u8>;
+    let cases: [(&str, Make, Make); 5] = [
+        (
+            "segments",
+            |[from, to]| tcp((from, 443), (to, 40_000), ACK, 0),
+            |[from, to]| tcp((from, 40_000), (to, 443), ACK, 1000),
+        ),
+        (
+            "handshakes",
+            |[from, to]| tcp((from, 443), (to, 40_000), SYN, 0),
+            |[from, to]| tcp((from, 40_000), (to, 443), SYN | ACK, 0),
+        ),
+        (
+            "datagrams",
+            |[from, to]| udp((from, 40_000), (to, 53), &[0, 1, 1, 0], 40),
+            |[from, to]| udp((from, 53), (to, 40_000), &[0, 1, 0x81, 0], 400),
+        ),
+        (
+            "resets",
+            |[from, to]| tcp((from, 443), (to, 40_000), SYN, 0),
+            |[from, to]| tcp((from, 40_000), (to, 443), RST, 0),
+        ),
+        (
+            "tunnels",
+            |[from, to]| packet(from, to, 47, WHOLE, &[0; 40]),
+            |[from, to]| packet(from, to, 47, WHOLE, &[0; 40]),
+        ),
+    ];
+    for (name, ask, answer) in cases {
+        for [left, right] in [hosts, hosts6] {
+            let mut lab =
+                Lab::new(config(&["203.0.113.0/24", "2001:db8::/32"], usual_thresholds()));
+            for _ in 0..10 {
+                lab.see(&ask([left, right]));
+                lab.see(&answer([right, left]));
+            }
+            let summary = lab.tick();
+            for target in &summary.targets {
+                let unasked = target.unasked.get(Metric::Total).packets;
+                assert_eq!((unasked, target.answers.packets), (10, 0), "{name}: {target:?}");
+            }
+            assert_eq!(summary.targets.len(), 2, "{name}");
+        }
+    }
+    // Nor is a connection request, by a forged pair of SYN-ACK and acknowledgement.
+    let [server, client] = hosts.map(|host| (host, 443));
+    let mut lab = Lab::new(config(&["203.0.113.0/24"], usual_thresholds()));
+    lab.see(&numbered(server, client, SYN | ACK, (6, 2), 0));
+    lab.see(&numbered(client, server, ACK, (2, 7), 0));
+    let summary = lab.tick();
+    assert_eq!(target_of(&summary, HOST).connections.completed, 0);
 }
 
 #[test]
