@@ -210,7 +210,7 @@ impl Blocks {
         watched.watch.add(tick.end, Some(&traffic), thresholds, judging, tick.scale());
         let crossing = watched.watch.judge.crossing(thresholds, judging.tolerance);
         let Some(crossing) = crossing.filter(|_| !concentrated) else { return };
-        if watched.watch.is_borne(&crossing, thresholds, judging) {
+        if watched.watch.is_borne(tick.end, &crossing, thresholds, judging) {
             turn.borne += 1;
         } else {
             turn.crossed.push((block, crossing));

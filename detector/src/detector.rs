@@ -219,7 +219,7 @@ impl Detector {
         let Some(crossing) = watch.judge.crossing(&thresholds, judging.tolerance) else {
             return;
         };
-        if watch.is_borne(&crossing, &thresholds, judging) {
+        if watch.is_borne(tick.end, &crossing, &thresholds, judging) {
             self.borne += 1;
             return;
         }

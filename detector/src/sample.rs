@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tidegate_model::Timestamp;
+use tidegate_model::{Metric, Rate, Timestamp};
 
 use crate::class::TrafficClass;
+use crate::judge::rate;
 use crate::summary::{ClassTraffic, Connections, Count, MetricCounts, TargetTraffic};
 
 /// How often a sample forgets half of the past.
@@ -77,6 +78,11 @@ impl Sample {
         self.connections.halve();
         self.classes.iter_mut().for_each(ClassTraffic::halve);
         self.classes.retain(|class| class.count.packets > 0);
+    }
+
+    /// Rate of what came unasked of late.
+    pub(crate) fn rate(&self, metric: Metric) -> Rate {
+        rate(self.unasked.get(metric), Duration::from_secs_f64(self.seconds.clamp(0.001, 1e6)))
     }
 
     pub(crate) fn class(&self, class: TrafficClass) -> Option<&ClassTraffic> {

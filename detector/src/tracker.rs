@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tidegate_model::{
     Attack, AttackId, AttackVector, Confidence, Evidence, Metric, Occlusion, Prefix, Signature,
-    Thresholds, Timestamp, VectorEstimate,
+    Thresholds, Timestamp, Trigger, VectorEstimate,
 };
 
 use crate::classify::classify;
@@ -50,6 +50,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Up to this many times over a threshold, errors about other hosts' packets are no attack. Beyond
 /// it they do harm, whatever their cause, and may be forged to look like what they seem.
 const BORNE: f64 = 10.0;
+/// For how long what was found to be borne is not classified again.
+const BORNE_FOR: Duration = Duration::from_millis(200);
 /// A vector that is not seen any more is dropped below this share at the latest.
 const LEAST_SHARE: f64 = 0.001;
 
@@ -60,6 +62,8 @@ pub(crate) struct Watch {
     pub(crate) sample: Sample,
     /// The attack before, if it was not long ago.
     past: Option<Past>,
+    /// Until then it is borne without another look, unless there is more of it.
+    borne_until: Timestamp,
 }
 
 impl Watch {
@@ -68,7 +72,7 @@ impl Watch {
         if let Some(past) = past {
             judge.expect(past.over);
         }
-        Self { judge, sample: Sample::new(start), past }
+        Self { judge, sample: Sample::new(start), past, borne_until: Timestamp::ZERO }
     }
 
     /// Takes in what came until `end`; `scale` times as much came as was seen.
@@ -88,18 +92,32 @@ impl Watch {
 
     /// Whether what crossed the thresholds is no attack on the target: errors about packets that
     /// others sent in its name, and not too many.
+    ///
+    /// How many is what came of late: the mean since the onset would let hours of a little hide the
+    /// beginning of much.
     pub(crate) fn is_borne(
-        &self,
+        &mut self,
+        now: Timestamp,
         crossing: &Crossing,
         thresholds: &Thresholds,
         judging: &Judging,
     ) -> bool {
-        let over = || self.judge.over(thresholds, judging.tolerance);
-        crossing.excess < BORNE
-            && matches!(crossing.trigger.metric, Metric::Icmp | Metric::Total)
-            && classify(&self.sample, over(), thresholds, 0.0)
-                .iter()
-                .all(|estimate| estimate.vector == AttackVector::IcmpBackscatter)
+        let Trigger { metric, limit, .. } = crossing.trigger;
+        let excess = crossing.excess.max(limit.excess(self.sample.rate(metric)));
+        if excess >= BORNE || !matches!(metric, Metric::Icmp | Metric::Total) {
+            return false;
+        }
+        if now < self.borne_until {
+            return true;
+        }
+        let over = self.judge.over(thresholds, judging.tolerance);
+        let borne = classify(&self.sample, over, thresholds, 0.0)
+            .iter()
+            .all(|estimate| estimate.vector == AttackVector::IcmpBackscatter);
+        if borne {
+            self.borne_until = now + BORNE_FOR;
+        }
+        borne
     }
 }
 

@@ -192,6 +192,30 @@ fn errors_about_others_packets_are_no_attack_unless_they_do_harm() {
     assert_eq!(lab.started().len(), 1);
 }
 
+#[test]
+fn a_long_time_of_bearable_errors_does_not_hide_a_flood_of_them() {
+    let mut lab = Lab::everything();
+    let error = |n| icmp(source(n), ip(VICTIM), 3);
+    lab.run(12_000, 20, error);
+    assert!(lab.started().is_empty() && lab.detector.borne() > 0);
+    // Thirty times the threshold.
+    let begin = lab.now;
+    lab.run(100, 300, error);
+    let detected = lab.only_attack().detected;
+    assert!(detected.since(begin).as_millis() <= 500, "{:?}", detected.since(begin));
+
+    // What is borne is not looked at in every tick, and yet something else is soon seen.
+    let mut lab = Lab::everything();
+    lab.run(400, 20, error);
+    let begin = lab.now;
+    lab.run(60, 80, |n| match n % 4 {
+        0 => error(n),
+        _ => tcp((source(n), 5000), victim(9), ACK, 0),
+    });
+    let detected = lab.only_attack().detected;
+    assert!(detected.since(begin).as_millis() <= 600, "{:?}", detected.since(begin));
+}
+
 /// Pulses of one second every `period` seconds for `total`.
 fn pulses(lab: &mut Lab, period: u64, total: u64) {
     for _ in 0..total / period {
