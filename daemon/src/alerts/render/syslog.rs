@@ -2,7 +2,7 @@
 
 use tidegate_model::Severity;
 
-use super::super::escape::{cut, syslog_value};
+use super::super::escape::syslog_value;
 use super::super::event::AlertEvent;
 use super::super::snapshot::Snapshot;
 use super::Words;
@@ -13,7 +13,8 @@ const MAX_MESSAGE: usize = 2_048;
 /// RFC 5612: the enterprise number that is set aside for examples. tidegate has none of its own.
 const SD_ID: &str = "tidegate@32473";
 
-/// Of one value of the structured data.
+/// Octets of one value of the structured data, as it stands there. With eleven of them, and the longest
+/// host name, half a kilobyte is left for the text.
 const MAX_VALUE: usize = 200;
 
 /// Who sends.
@@ -73,7 +74,7 @@ pub(super) fn message(
         ("sources", incident.sources.to_string()),
         ("targets", snapshot.targets.to_string()),
     ] {
-        data += &format!(" {name}=\"{}\"", syslog_value(&cut(&value, MAX_VALUE)));
+        data += &format!(" {name}=\"{}\"", value_within(&value));
     }
     let event = snapshot.event.name();
     let header = format!("<{priority}>1 {time} {host} tidegate {process} {event} [{SD_ID}{data}] ");
@@ -91,6 +92,15 @@ pub(super) fn message(
     let room = MAX_MESSAGE.saturating_sub(octets.len());
     octets.extend(within(&text, room).as_bytes());
     octets
+}
+
+/// `text` escaped, of which at most [`MAX_VALUE`] octets.
+fn value_within(text: &str) -> String {
+    let escaped = syslog_value(text);
+    let value = within(&escaped, MAX_VALUE);
+    // A backslash at the end would escape the quote behind it, if it is not escaped itself.
+    let backslashes = value.chars().rev().take_while(|character| *character == '\\').count();
+    value.get(..value.len() - backslashes % 2).unwrap_or_default().to_owned()
 }
 
 /// The longest beginning of `text` that has at most `room` octets.
