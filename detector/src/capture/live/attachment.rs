@@ -8,6 +8,7 @@ use pcap::{Active, Capture, Precision};
 use super::link_state::{LinkProbe, LinkState};
 use super::options::LiveOptions;
 use super::packet_socket::{Fanout, take_statistics};
+use super::worker::FIRST_GENERATION;
 use super::{ANY, BATCH, BLOCK_TIMEOUT, Feed, interfaces};
 use crate::capture::CaptureError;
 use crate::packet::LinkType;
@@ -18,6 +19,8 @@ pub(super) struct Attachment {
     link: LinkType,
     /// Index of the interface; zero for [`ANY`].
     pub(super) index: u32,
+    /// Which of the groups that were opened on the interface one after the other it belongs to.
+    pub(super) generation: u64,
     /// Nothing that is in the ring belongs to this worker alone: the group was not complete yet.
     pub(super) unsettled: bool,
 }
@@ -81,7 +84,7 @@ impl Attachment {
             })?;
         }
         let capture = capture.setnonblock().map_err(|error| live_error(interface, text(&error)))?;
-        Ok(Self { capture, link, index, unsettled: false })
+        Ok(Self { capture, link, index, generation: FIRST_GENERATION, unsettled: false })
     }
 
     /// Feeds what is in the ring, at most [`BATCH`] packets, and returns how many there were.

@@ -492,6 +492,38 @@ fn a_link_that_is_replaced_is_opened_again() {
     });
 }
 
+/// Between a worker's look at what is good and its taking of what was opened, the first worker may
+/// open the interface again.
+#[test]
+fn what_is_taken_while_a_link_is_opened_again_is_kept() {
+    in_namespace("what_is_taken_while_a_link_is_opened_again_is_kept", || {
+        let capture = LiveCapture::open(&options()).unwrap();
+        let [port] = capture.ports.as_slice() else { panic!("one interface") };
+        let mut keeper = Keeper::new(&capture.probe, &capture.options, &capture.ports);
+        let good = || port.generation.load(Ordering::Relaxed);
+        let mut slot = None;
+        let first = good();
+        assert!(port.renew(0, &mut slot, first));
+        ip("link delete tg0");
+        keeper.look_after(&capture.ports, Timestamp::ZERO);
+        assert!(!port.renew(0, &mut slot, good()) && slot.is_none());
+
+        make_pair();
+        let before = good();
+        keeper.look_after(&capture.ports, Timestamp::ZERO + REATTACH_INTERVAL);
+        assert!(!port.renew(0, &mut slot, before));
+        assert!(port.renew(0, &mut slot, good()), "what was taken is lost");
+
+        // Another worker's trouble with what has been replaced is none.
+        port.give_up(first);
+        assert!(port.renew(0, &mut slot, good()));
+        port.give_up(good());
+        assert!(!port.renew(0, &mut slot, good()));
+        keeper.look_after(&capture.ports, Timestamp::ZERO + REATTACH_INTERVAL * 2);
+        assert!(port.renew(0, &mut slot, good()));
+    });
+}
+
 #[test]
 fn the_default_route_names_the_interface() {
     in_namespace("the_default_route_names_the_interface", || {

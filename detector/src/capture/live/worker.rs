@@ -1,6 +1,6 @@
 //! One capture thread: its part of the packets of every interface, into one meter.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,15 +19,20 @@ use crate::{TICK, TrafficSummary};
 /// How often an interface's own drop counters are read.
 const DROPS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The generation of the attachments that a capture begins with.
+pub(super) const FIRST_GENERATION: u64 = 1;
+
 /// What the workers know of an interface together. The first worker looks after it.
 pub(super) struct Shared {
     pub(super) name: String,
     pub(super) counters: Arc<Counters>,
-    /// Index of the interface as it is now; zero if it is gone.
+    /// Index of the interface as it was last opened.
     index: AtomicU32,
+    /// Which attachments are good: those of this generation. Zero if they are lost.
+    pub(super) generation: AtomicU64,
     up: AtomicBool,
-    /// Attachments that the first worker opened for the others, by worker. Whoever finds the lock
-    /// taken tries again in the next tick.
+    /// Attachments that the first worker opened for the others, by worker, each group of a later
+    /// generation than the one before. Whoever finds the lock taken tries again in the next tick.
     pub(super) opened: Mutex<Vec<Option<Attachment>>>,
 }
 
@@ -37,9 +42,39 @@ impl Shared {
             name: name.to_owned(),
             counters: Arc::new(Counters::new(name)),
             index: AtomicU32::new(group.first().map_or(0, |attachment| attachment.index)),
+            generation: AtomicU64::new(FIRST_GENERATION),
             up: AtomicBool::new(true),
             opened: Mutex::new(group.into_iter().map(Some).collect()),
         }
+    }
+
+    /// Looks after the attachment of `worker` in `slot`, where `generation` is good: lets go of an
+    /// older one, and takes what was opened. True if there is a good one.
+    ///
+    /// What is taken may be of a later generation than `generation`, which was read before: it is
+    /// kept, and good from the next tick on.
+    pub(super) fn renew(
+        &self,
+        worker: usize,
+        slot: &mut Option<Attachment>,
+        generation: u64,
+    ) -> bool {
+        if slot.as_ref().is_some_and(|attachment| attachment.generation < generation)
+            || generation == 0
+        {
+            *slot = None;
+        }
+        if slot.is_none() {
+            *slot = self.take(worker);
+        }
+        slot.as_ref().is_some_and(|attachment| attachment.generation == generation)
+    }
+
+    /// An attachment of `generation` does not work any more: all of them are opened anew. One that
+    /// has been replaced already says nothing.
+    pub(super) fn give_up(&self, generation: u64) {
+        let (now, lost) = (Ordering::Relaxed, 0);
+        let _ = self.generation.compare_exchange(generation, lost, now, now);
     }
 
     /// The attachment that was opened for `worker`, if there is one.
@@ -53,6 +88,8 @@ pub(super) struct Keeper<'a> {
     pub(super) probe: &'a LinkProbe,
     pub(super) options: &'a LiveOptions,
     retry: Timestamp,
+    /// The latest generation of attachments, over all interfaces.
+    generation: u64,
     drops_due: Timestamp,
     /// The interfaces' own drop counters as last read.
     drops: Vec<u64>,
@@ -62,23 +99,23 @@ impl<'a> Keeper<'a> {
     pub(super) fn new(probe: &'a LinkProbe, options: &'a LiveOptions, ports: &[Shared]) -> Self {
         let drops = ports.iter().map(|port| dropped_by(&port.name)).collect();
         let (retry, drops_due) = (Timestamp::ZERO, Timestamp::ZERO);
-        Self { probe, options, retry, drops_due, drops }
+        Self { probe, options, retry, generation: FIRST_GENERATION, drops_due, drops }
     }
 
     /// Finds out how the interfaces are, and opens anew what was lost and is back. Returns what the
     /// interfaces dropped of late.
-    fn look_after(&mut self, ports: &[Shared], now: Timestamp) -> u64 {
+    pub(super) fn look_after(&mut self, ports: &[Shared], now: Timestamp) -> u64 {
         let retry = now >= self.retry;
         for port in ports.iter().filter(|port| port.name != ANY) {
             let state = self.probe.state(&port.name);
             let up = matches!(state, LinkState::Up { .. });
-            let index = state.index().unwrap_or(0);
             port.up.store(up, Ordering::Relaxed);
-            if up && retry && index != port.index.load(Ordering::Relaxed) {
+            if state.index() != Some(port.index.load(Ordering::Relaxed)) {
+                port.generation.store(0, Ordering::Relaxed);
+            }
+            if up && retry && port.generation.load(Ordering::Relaxed) == 0 {
                 self.retry = now + REATTACH_INTERVAL;
                 self.reopen(port);
-            } else if index != port.index.load(Ordering::Relaxed) {
-                port.index.store(0, Ordering::Relaxed);
             }
         }
         if now < self.drops_due {
@@ -98,12 +135,15 @@ impl<'a> Keeper<'a> {
 
     /// An error here is the interface going away again, or a lack of memory: the next attempt is
     /// due soon, and blind ticks tell the rest.
-    fn reopen(&self, port: &Shared) {
-        let Ok(group) = Attachment::open_group(&port.name, self.options, self.probe) else {
+    fn reopen(&mut self, port: &Shared) {
+        let Ok(mut group) = Attachment::open_group(&port.name, self.options, self.probe) else {
             return;
         };
         let Ok(mut opened) = port.opened.try_lock() else { return };
+        self.generation += 1;
+        group.iter_mut().for_each(|attachment| attachment.generation = self.generation);
         port.index.store(group.first().map_or(0, |first| first.index), Ordering::Relaxed);
+        port.generation.store(self.generation, Ordering::Relaxed);
         port.counters.add_attachment();
         *opened = group.into_iter().map(Some).collect();
     }
@@ -218,9 +258,11 @@ impl<'a> Worker<'a> {
             Ok(count) => Some(count),
             // libpcap has given up on the interface: another attempt begins from scratch.
             Err(_) => {
-                *slot = None;
-                if let Some(port) = self.ports.get(index).filter(|port| port.name != ANY) {
-                    port.index.store(0, Ordering::Relaxed);
+                let lost = slot.take();
+                if let (Some(port), Some(lost)) = (self.ports.get(index), lost)
+                    && port.name != ANY
+                {
+                    port.give_up(lost.generation);
                 }
                 None
             }
@@ -244,14 +286,8 @@ impl<'a> Worker<'a> {
     fn can_see(&mut self) -> bool {
         let mut all = true;
         for (port, slot) in self.ports.iter().zip(&mut self.attachments) {
-            let index = port.index.load(Ordering::Relaxed);
-            if slot.as_ref().is_some_and(|attachment| attachment.index != index) {
-                *slot = None;
-            }
-            if slot.is_none() {
-                *slot = port.take(self.number).filter(|attachment| attachment.index == index);
-            }
-            all &= slot.is_some() && port.up.load(Ordering::Relaxed);
+            let generation = port.generation.load(Ordering::Relaxed);
+            all &= port.renew(self.number, slot, generation) && port.up.load(Ordering::Relaxed);
         }
         all
     }
