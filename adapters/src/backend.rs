@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tidegate_bgpd::Family;
+use tidegate_bgpd::egress::GatePolicy;
 use tidegate_model::{BackendId, BackendState, Command, CommandKind, Nlri, Outcome, OutcomeKind};
 use tokio::sync::mpsc;
 
@@ -113,6 +114,9 @@ pub trait Backend: Send + Sync {
     /// Asks what `backend` holds of ours. The answer is [`BackendEvent::Observed`]; there is none
     /// if the backend is down or too busy.
     fn observe(&self, backend: &BackendId);
+
+    /// From now on announcements are judged by `policy`, where the backend judges them.
+    fn set_gate(&self, _policy: &GatePolicy) {}
 }
 
 /// The answer `kind` to `command`.
@@ -172,6 +176,13 @@ impl Backends {
     pub fn observe(&self, backend: &BackendId) {
         if let Some(serving) = self.serving(backend) {
             serving.observe(backend);
+        }
+    }
+
+    /// From now on every backend judges announcements by `policy`.
+    pub fn set_gate(&self, policy: &GatePolicy) {
+        for backend in &self.backends {
+            backend.set_gate(policy);
         }
     }
 

@@ -22,6 +22,8 @@ struct World {
     held: BTreeMap<Nlri, Route>,
     foreign: BTreeSet<Nlri>,
     gone: bool,
+    /// It stops at a bug when it is told the next change.
+    faulty: bool,
     batches: Vec<Vec<String>>,
 }
 
@@ -57,6 +59,8 @@ impl Driver for Scripted {
         changes: &[Change],
     ) -> Result<Vec<Result<(), Refusal>>, ExternalError> {
         self.reach()?;
+        let faulty = std::mem::take(&mut self.0.lock().unwrap().faulty);
+        assert!(!faulty, "as it was told to");
         let mut world = self.0.lock().unwrap();
         let mut batch = Vec::new();
         for change in changes {
@@ -114,7 +118,8 @@ impl Story {
         let owned = vec!["203.0.113.0/24".parse().unwrap()];
         let space = OwnedSpace { owned, never_touch: vec![] };
         let guard = Guard::new(GatePolicy { space, ..GatePolicy::default() });
-        let backend = ExternalBackend::start("daemon", world.clone(), guard, sender);
+        let driver = world.clone();
+        let backend = ExternalBackend::start("daemon", move || driver.clone(), guard, sender);
         Self { world, backend, events, next: 0 }
     }
 
@@ -193,7 +198,7 @@ async fn what_is_held_is_told_before_it_is_up_and_nothing_is_known_of_what_is_do
 }
 
 #[tokio::test]
-async fn commands_that_wait_go_together_withdraws_first_and_the_last_counts() {
+async fn withdraws_go_first_and_alone_and_the_last_command_counts() {
     let mut story = Story::new(Scripted::default());
     let (one, two, three) = (blackhole(1), blackhole(2), blackhole(3));
     // All of them are there before the task runs.
@@ -206,7 +211,8 @@ async fn commands_that_wait_go_together_withdraws_first_and_the_last_counts() {
         assert!(is_applied(&story.outcome().await));
     }
     let batches = story.world.0.lock().unwrap().batches.clone();
-    assert_eq!(batches, [["-203.0.113.1/32", "-203.0.113.3/32", "+203.0.113.2/32"]]);
+    let expected = [vec!["-203.0.113.1/32", "-203.0.113.3/32"], vec!["+203.0.113.2/32"]];
+    assert_eq!(batches, expected);
 }
 
 #[tokio::test]
@@ -222,8 +228,45 @@ async fn the_gate_and_the_routes_of_others_are_respected() {
     story.announce(&theirs);
     assert!(is_failed(&story.outcome().await));
     story.withdraw(&theirs);
+    // It looks again before it says that nothing is there to withdraw.
+    assert!(matches!(story.event().await, BackendEvent::Observed { .. }));
     assert!(is_applied(&story.outcome().await));
     assert!(story.world.0.lock().unwrap().batches.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_ours_beside_a_route_of_others_is_withdrawn() {
+    let world = Scripted::default();
+    let route = blackhole(7);
+    world.0.lock().unwrap().foreign.insert(route.nlri.clone());
+    let mut story = Story::new(world);
+    story.come_up(&[]).await;
+    // At another neighbour of the daemon, say.
+    story.world.0.lock().unwrap().held.insert(route.nlri.clone(), route.clone());
+    story.withdraw(&route);
+    assert!(matches!(story.event().await, BackendEvent::Observed { .. }));
+    assert!(is_applied(&story.outcome().await));
+    assert!(story.world.0.lock().unwrap().held.is_empty());
+}
+
+#[tokio::test]
+async fn a_driver_that_stops_at_a_bug_is_down_and_started_again() {
+    let mut story = Story::new(Scripted::default());
+    story.come_up(&[]).await;
+    let route = blackhole(1);
+    story.announce(&route);
+    assert!(is_applied(&story.outcome().await));
+    story.world.0.lock().unwrap().faulty = true;
+    story.withdraw(&route);
+    let down = story.event().await;
+    assert!(
+        matches!(down, BackendEvent::State { state: BackendState::Down { .. }, .. }),
+        "{down:?}"
+    );
+    story.come_up(&[&route]).await;
+    story.withdraw(&route);
+    assert!(is_applied(&story.outcome().await));
+    assert_eq!(story.held().await, []);
 }
 
 #[tokio::test]

@@ -69,7 +69,9 @@ impl Backends {
 
     /// From now on routes are judged by `policy`, which has the same peers.
     pub fn set_policy(&mut self, policy: &Policy) {
-        self.speaker.set_gate(pipeline::gate_policy(policy, &self.own_addresses));
+        let gate = pipeline::gate_policy(policy, &self.own_addresses);
+        self.all.set_gate(&gate);
+        self.speaker.set_gate(gate);
         if let Err(error) = self.start_kernel(policy) {
             tracing::error!(%error, "cannot start the nftables thread: no local rule is enforced");
         }

@@ -377,9 +377,10 @@ impl Control {
     fn take_reloaded(&mut self, reloaded: Reloaded) {
         let (name, text, fields) = match reloaded {
             Reloaded::Policy(policy) => {
-                // What is no longer owned goes first; the gate would have it withdrawn as well.
-                self.handle(EngineInput::Policy(Arc::clone(&policy)));
+                // The backends first: what the engine asks for under the new policy must not be
+                // judged by the old one.
                 self.backends.set_policy(&policy);
+                self.handle(EngineInput::Policy(Arc::clone(&policy)));
                 self.protection.protect(pipeline::detector_config(&policy));
                 let commit = policy.revision.as_ref().map(ToString::to_string);
                 let shown =

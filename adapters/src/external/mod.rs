@@ -22,6 +22,7 @@
 
 mod any;
 mod guard;
+mod mailbox;
 pub(crate) mod wire;
 mod worker;
 

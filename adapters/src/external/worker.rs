@@ -1,42 +1,41 @@
 //! The task that runs a driver.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_bgpd::egress::GatePolicy;
 use tidegate_model::{
     BackendId, BackendState, Command, CommandKind, Nlri, Outcome, OutcomeKind, Route,
 };
-use tokio::sync::mpsc::{self, Receiver, Sender, error::TrySendError};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
 
+use super::mailbox::Mailbox;
 use super::{Change, Driver, ExternalError, Guard, Observation, Refusal, within};
 use crate::backend::{Backend, BackendEvent, Capabilities, EventSender, Held, answer};
 
-/// Commands that wait for the task. What does not fit fails at once, to be tried again.
-const QUEUE: usize = 16_384;
-/// Commands that are carried out together at most.
-const BATCH: usize = 4096;
+/// Announcements that are carried out together at most: a withdraw that comes meanwhile waits for
+/// so many.
+const BATCH: usize = 1024;
 /// Most routes whose attributes are remembered to compare with; beyond, only the NLRI is compared.
 const MOST_TOLD: usize = 100_000;
 /// Between two looks whether the daemon is still there.
 const PROBE: Duration = Duration::from_secs(1);
 /// Between two attempts to reach a daemon that is down.
 const RECONNECT: Duration = Duration::from_millis(500);
+/// Before a task that stopped at a bug is started again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Longest that one call of a driver may take, whatever its own deadlines add up to.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
-
-#[derive(Debug)]
-enum Request {
-    Command(Command),
-    Observe,
-}
 
 /// A routing daemon as a backend. Dropping it ends its task; what the daemon holds, it keeps.
 #[derive(Debug)]
 pub struct ExternalBackend {
     id: BackendId,
-    requests: Sender<Request>,
+    mailbox: Arc<Mailbox>,
+    guard: watch::Sender<Guard>,
     capabilities: Capabilities,
     task: JoinHandle<()>,
 }
@@ -44,22 +43,35 @@ pub struct ExternalBackend {
 impl ExternalBackend {
     /// Starts the task, inside a tokio runtime with I/O and time enabled. The first news are
     /// everything of ours that the daemon holds already, and that it is up; or why it is down.
-    pub fn start<D: Driver>(name: &str, driver: D, guard: Guard, events: EventSender) -> Self {
+    /// `driver` makes the driver, and another if the task stops at a bug.
+    pub fn start<D: Driver>(
+        name: &str,
+        driver: impl Fn() -> D + Send + 'static,
+        guard: Guard,
+        events: EventSender,
+    ) -> Self {
         let id = BackendId::External(name.to_owned());
-        let (requests, receiver) = mpsc::channel(QUEUE);
-        let capabilities = driver.capabilities();
-        let worker = Worker {
-            id: id.clone(),
-            driver,
-            guard,
-            events,
-            told: BTreeMap::new(),
-            foreign: BTreeSet::new(),
-            up: false,
-            last_error: None,
+        let mailbox = Arc::new(Mailbox::default());
+        let (guard, judging) = watch::channel(guard);
+        let first = driver();
+        let capabilities = first.capabilities();
+        let worker = {
+            let (id, mailbox) = (id.clone(), Arc::clone(&mailbox));
+            move |driver| Worker {
+                id: id.clone(),
+                driver,
+                mailbox: Arc::clone(&mailbox),
+                guard: judging.clone(),
+                events: events.clone(),
+                told: BTreeMap::new(),
+                ours: BTreeSet::new(),
+                foreign: BTreeSet::new(),
+                up: false,
+                last_error: None,
+            }
         };
-        let task = tokio::spawn(worker.run(receiver));
-        Self { id, requests, capabilities, task }
+        let task = tokio::spawn(supervise(first, driver, worker));
+        Self { id, mailbox, guard, capabilities, task }
     }
 }
 
@@ -79,18 +91,47 @@ impl Backend for ExternalBackend {
     }
 
     fn submit(&self, command: Command) -> Result<(), Box<Outcome>> {
-        let (request, why) = match self.requests.try_send(Request::Command(command)) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(request)) => (request, "too many commands are waiting"),
-            Err(TrySendError::Closed(request)) => (request, "its task has ended"),
-        };
-        let Request::Command(command) = request else { return Ok(()) };
-        Err(Box::new(answer(&command, OutcomeKind::Failed { why: format!("{}: {why}", self.id) })))
+        self.mailbox.put(command).map_err(|command| {
+            let why = format!("{}: too many commands are waiting", self.id);
+            Box::new(answer(&command, OutcomeKind::Failed { why }))
+        })
     }
 
     fn observe(&self, _backend: &BackendId) {
-        // When it is too busy to look, the next observation will do.
-        drop(self.requests.try_send(Request::Observe));
+        self.mailbox.observe();
+    }
+
+    fn set_gate(&self, policy: &GatePolicy) {
+        self.guard.send_replace(Guard::new(policy.clone()));
+    }
+}
+
+/// Runs a worker, and another one when it stops at a bug: what the daemon holds has to be withdrawn
+/// also then.
+async fn supervise<D: Driver>(
+    first: D,
+    driver: impl Fn() -> D + Send,
+    worker: impl Fn(D) -> Worker<D> + Send,
+) {
+    let mut next = first;
+    loop {
+        let worker = worker(next);
+        let (id, events) = (worker.id.clone(), worker.events.clone());
+        // Of its own, so that its panic ends there; in a set, so that it ends with us.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(worker.run());
+        match tasks.join_next().await {
+            Some(Err(error)) if error.is_panic() => {}
+            _ => return,
+        }
+        tracing::error!(backend = %id, "stopped at a bug; starting again");
+        let why = "its driver stopped at a bug, and is started again".to_owned();
+        let state = BackendState::Down { why };
+        if events.send(BackendEvent::State { backend: id, state }).await.is_err() {
+            return;
+        }
+        sleep(RESTART_AFTER).await;
+        next = driver();
     }
 }
 
@@ -100,11 +141,14 @@ struct Disconnected;
 struct Worker<D> {
     id: BackendId,
     driver: D,
-    guard: Guard,
+    mailbox: Arc<Mailbox>,
+    guard: watch::Receiver<Guard>,
     events: EventSender,
     /// What was announced last: by the NLRI as the daemon spells it, the route as it was told.
     told: BTreeMap<Nlri, Route>,
-    /// NLRI that are somebody else's, as of the last observation.
+    /// NLRI with our mark, and those that are somebody else's, as of the last observation. Where a
+    /// daemon keeps routes for each neighbour, one can be both.
+    ours: BTreeSet<Nlri>,
     foreign: BTreeSet<Nlri>,
     up: bool,
     /// Why it is down, so that the same reason is reported once.
@@ -112,42 +156,39 @@ struct Worker<D> {
 }
 
 impl<D: Driver> Worker<D> {
-    async fn run(mut self, mut requests: Receiver<Request>) {
+    async fn run(mut self) {
         let mut connected = self.reach().await;
         while connected.is_ok() {
             let pause = if self.up { PROBE } else { RECONNECT };
-            connected = match timeout(pause, requests.recv()).await {
-                Ok(Some(request)) => self.serve(request, &mut requests).await,
-                Ok(None) => return,
+            let mailbox = Arc::clone(&self.mailbox);
+            connected = match timeout(pause, mailbox.filled()).await {
+                Ok(()) => self.serve().await,
                 Err(_) if self.up => self.probe().await,
                 Err(_) => self.reach().await,
             };
         }
     }
 
-    /// Serves `request` and what else is waiting.
-    async fn serve(
-        &mut self,
-        request: Request,
-        requests: &mut Receiver<Request>,
-    ) -> Result<(), Disconnected> {
-        let mut commands = Vec::new();
-        let mut observe = false;
-        let mut next = Some(request);
-        while let Some(request) = next.take() {
-            match request {
-                Request::Command(command) => commands.push(command),
-                Request::Observe => observe = true,
-            }
-            if commands.len() < BATCH {
-                next = requests.try_recv().ok();
-            }
-        }
+    /// Serves what is waiting: all withdraws by themselves, then a batch of announcements.
+    async fn serve(&mut self) -> Result<(), Disconnected> {
         if !self.up {
             self.reach().await?;
         }
-        self.carry_out(latest(commands)).await?;
-        if observe && self.up { self.observe().await } else { Ok(()) }
+        let withdraws = self.mailbox.take_withdraws();
+        self.look_before(&withdraws).await?;
+        self.carry_out(withdraws).await?;
+        let announces = self.mailbox.take_announces(BATCH);
+        self.carry_out(announces).await?;
+        if self.mailbox.take_observe() && self.up { self.observe().await } else { Ok(()) }
+    }
+
+    /// Looks anew if one of `withdraws` is about what was somebody else's at the last look: it may
+    /// have become ours since, or be both.
+    async fn look_before(&mut self, withdraws: &[Command]) -> Result<(), Disconnected> {
+        let foreign = |command: &Command| {
+            self.driver.spelled(command.nlri()).is_ok_and(|nlri| self.foreign.contains(&nlri))
+        };
+        if self.up && withdraws.iter().any(foreign) { self.observe().await } else { Ok(()) }
     }
 
     async fn carry_out(&mut self, commands: Vec<Command>) -> Result<(), Disconnected> {
@@ -200,17 +241,20 @@ impl<D: Driver> Worker<D> {
             CommandKind::Withdraw(_) => {
                 // What cannot be said was never told.
                 let spelled = spelled.map_err(|_| done())?;
-                // Spelled as the daemon does, it is another mitigation's route; or nobody's of us.
-                let others = self.told.get(&spelled).is_some_and(|route| route.nlri != *nlri);
-                if others || self.up && self.foreign.contains(&spelled) {
+                // Spelled as the daemon does, it is another mitigation's route.
+                if self.told.get(&spelled).is_some_and(|route| route.nlri != *nlri) {
                     return Err(done());
                 }
                 self.reachable()?;
+                // Looked at just now, and nothing of ours is there.
+                if self.foreign.contains(&spelled) && !self.ours.contains(&spelled) {
+                    return Err(done());
+                }
                 Ok(Change::Withdraw(nlri.clone()))
             }
             CommandKind::Announce { route, .. } => {
                 let spelled = spelled.map_err(|why| OutcomeKind::Rejected { why })?;
-                self.guard.check(route).map_err(|why| OutcomeKind::Rejected { why })?;
+                self.guard.borrow().check(route).map_err(|why| OutcomeKind::Rejected { why })?;
                 self.reachable()?;
                 if self.foreign.contains(&spelled) {
                     let why = "it holds this route already, without our mark: not ours to change";
@@ -249,6 +293,7 @@ impl<D: Driver> Worker<D> {
 
     async fn observed(&mut self, observation: Observation) -> Result<(), Disconnected> {
         self.foreign = observation.foreign;
+        self.ours = observation.ours.iter().map(|seen| seen.nlri.clone()).collect();
         let mut held = BTreeSet::new();
         for seen in observation.ours {
             let told = self.told.get(&seen.nlri);
@@ -312,18 +357,6 @@ impl<D: Driver> Worker<D> {
     async fn send(&self, event: BackendEvent) -> Result<(), Disconnected> {
         self.events.send(event).await.map_err(|_| Disconnected)
     }
-}
-
-/// The last command for each NLRI, withdraws first.
-fn latest(commands: Vec<Command>) -> Vec<Command> {
-    let mut last = BTreeMap::new();
-    for command in commands {
-        last.insert(command.nlri().clone(), command);
-    }
-    let (mut withdraws, announces): (Vec<_>, Vec<_>) =
-        last.into_values().partition(|one| matches!(one.kind, CommandKind::Withdraw(_)));
-    withdraws.extend(announces);
-    withdraws
 }
 
 /// What a daemon that shows attributes holds otherwise than told, in words.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tidegate_adapters::external::{Driver, ExternalBackend, Guard, Mark};
+use tidegate_adapters::external::{ExternalBackend, ExternalConfig, Guard, Mark};
 use tidegate_adapters::{Backend, BackendEvent};
 use tidegate_bgpd::egress::GatePolicy;
 use tidegate_interop_tests::lab::bird::{Bird, BirdConfig, BirdRoute, Connect};
@@ -221,7 +221,7 @@ pub(crate) struct Driven {
 }
 
 impl Driven {
-    pub(crate) fn start(driver: impl Driver) -> Self {
+    pub(crate) fn start(config: ExternalConfig) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -229,6 +229,7 @@ impl Driven {
             .unwrap();
         let (sender, events) = mpsc::channel(1000);
         let _entered = runtime.enter();
+        let driver = move || config.driver();
         let backend = Some(ExternalBackend::start("daemon", driver, guard(), sender));
         Self { backend, events, runtime, next: 0 }
     }
@@ -302,7 +303,7 @@ impl Driven {
     }
 
     pub(crate) fn withdraw(&mut self, route: &Route) -> OutcomeKind {
-        self.tell(CommandKind::Withdraw(route.nlri.clone()))
+        self.tell(withdraw(route))
     }
 
     pub(crate) fn observe(&mut self) -> BTreeSet<Nlri> {
@@ -341,7 +342,6 @@ impl Driven {
             assert_eq!(self.withdraw(route), applied());
         }
         stage.expect_third_beside(&[&slower, &routes[3]], others);
-        let withdraw = |route: &Route| CommandKind::Withdraw(route.nlri.clone());
         assert_eq!(self.tell_all(routes.iter().map(withdraw)), vec![applied(); 4]);
         stage.expect_third(others);
         assert_eq!(self.observe(), BTreeSet::new());
@@ -350,6 +350,10 @@ impl Driven {
 
 pub(crate) fn announce(route: &Route) -> CommandKind {
     CommandKind::Announce { route: route.clone(), lease: Duration::from_secs(60) }
+}
+
+pub(crate) fn withdraw(route: &Route) -> CommandKind {
+    CommandKind::Withdraw(route.nlri.clone())
 }
 
 pub(crate) fn applied() -> OutcomeKind {
