@@ -5,10 +5,19 @@
 //!     -> `configure check`            refused: old files back, nothing has changed
 //!     -> `configure soft timeout N`   BIRD goes back by itself unless it hears from us
 //!     -> routes counted               too few: `configure undo`, old files back
-//!     -> `configure confirm`
+//!     -> `configure confirm`          refused: the same
+//!     -> routes counted again         gone back meanwhile: the same
 //! ```
 //!
-//! A batch is carried out as a whole or not at all. The four protocols of [`BirdConfig::prefix`]
+//! A batch of announcements is carried out as a whole or not at all. Withdraws go before, by
+//! themselves, and do not depend on that: where BIRD cannot be configured, because the disk is full
+//! or somebody is editing its configuration, the protocol that holds the route is disabled, with
+//! all that it holds. What was to stay is then missing, and announced again.
+//!
+//! What BIRD holds counts, not the files: at every look they are made to say what its tables show,
+//! so that a crash between two steps leaves nothing that a later `configure` would bring up.
+//!
+//! The four protocols of [`BirdConfig::prefix`]
 //! and the four files hold nothing but our routes: that is their mark. Include files outlive both
 //! BIRD and us, so the reaper is what ends a lease.
 //!
@@ -38,9 +47,11 @@ use tokio::time::{Instant, sleep};
 use self::control::{Answer, Control};
 use crate::backend::{Attributes, Capabilities};
 use crate::external::{
-    Change, Driver, ExternalError, Observation, Refusal, configured, outliving, shown,
+    Change, Driver, ExternalError, Observation, Refusal, Seen, configured, outliving, shown,
 };
 
+/// Said with `disable`, and shown by `show protocols all`: only what we disabled is enabled by us.
+const DISABLED: &str = "disabled by tidegate: BIRD could not be configured";
 /// First line of each include file.
 const HEADER: &str = "# Written by tidegate. What is added by hand is lost.";
 /// Longest wait for BIRD to hold what it was configured to.
@@ -130,10 +141,10 @@ pub struct BirdDriver {
     control: Option<Control>,
     /// When BIRD says it was started.
     started: String,
-    /// What the files hold.
+    /// What BIRD held when it was last looked at or configured.
     statements: Statements,
-    /// Protocols were switched off because BIRD would not be configured.
-    disabled: bool,
+    /// Why the files cannot be kept true, so that the same reason is reported once.
+    file_error: Option<String>,
 }
 
 /// Why a batch was not carried out. BIRD holds what it held before.
@@ -144,7 +155,7 @@ impl BirdDriver {
     #[must_use]
     pub fn new(config: BirdConfig) -> Self {
         let (started, statements) = (String::new(), Statements::new());
-        Self { config, control: None, started, statements, disabled: false }
+        Self { config, control: None, started, statements, file_error: None }
     }
 
     async fn ask(&mut self, command: &str) -> Result<Answer, ExternalError> {
@@ -166,32 +177,49 @@ impl BirdDriver {
         line.cloned().ok_or_else(|| ExternalError::unreadable("`show status`", answer.words()))
     }
 
-    /// The statements of the files, which are made where they are missing: BIRD does not start
-    /// without them.
-    async fn read_files(&self) -> Result<Statements, ExternalError> {
-        let mut statements = Statements::new();
-        let directory = self.config.directory.display().to_string();
-        fs::create_dir_all(&self.config.directory)
-            .await
-            .map_err(ExternalError::io("make", directory))?;
-        for family in &self.config.families {
-            let path = self.config.file(*family);
-            match fs::read(&path).await {
-                Ok(text) => {
-                    let text = String::from_utf8_lossy(&text);
-                    let nets = text.lines().filter_map(statement_net);
-                    let lines = nets.map(|(net, line)| ((*family, net), line.to_owned()));
-                    statements.extend(lines);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    write(&path, HEADER).await?;
-                }
-                Err(error) => {
-                    return Err(ExternalError::io("read", path.display().to_string())(error));
-                }
+    /// The statements of a file. One that is missing is made: BIRD does not start without it.
+    async fn read_file(&self, family: Family) -> Result<Statements, ExternalError> {
+        let path = self.config.file(family);
+        match fs::read(&path).await {
+            Ok(text) => {
+                let text = String::from_utf8_lossy(&text);
+                let nets = text.lines().filter_map(statement_net);
+                Ok(nets.map(|(net, line)| ((family, net), line.to_owned())).collect())
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let directory = self.config.directory.display().to_string();
+                let made = fs::create_dir_all(&self.config.directory).await;
+                made.map_err(ExternalError::io("make", directory))?;
+                write(&path, HEADER).await?;
+                Ok(Statements::new())
+            }
+            Err(error) => Err(ExternalError::io("read", path.display().to_string())(error)),
         }
-        Ok(statements)
+    }
+
+    /// Makes the files say what BIRD holds. They are not needed to withdraw, so what goes wrong is
+    /// told and tried again at the next look.
+    async fn keep_files_true(&mut self) {
+        let mut problem = None;
+        for family in self.config.families.clone() {
+            let held: Statements = self.of(family);
+            let kept = match self.read_file(family).await {
+                Ok(written) if written == held => Ok(()),
+                Ok(_) => self.write_files(&held, &[family].into()).await,
+                Err(error) => Err(error),
+            };
+            problem = problem.or(kept.err().map(|error| error.to_string()));
+        }
+        if let Some(why) = problem.as_ref().filter(|why| self.file_error.as_ref() != Some(why)) {
+            tracing::error!(%why, "the include files for BIRD do not say what it holds");
+        }
+        self.file_error = problem;
+    }
+
+    /// What BIRD holds in one family.
+    fn of(&self, family: Family) -> Statements {
+        let all = self.statements.iter().filter(|((other, _), _)| *other == family);
+        all.map(|(key, line)| (key.clone(), line.clone())).collect()
     }
 
     async fn write_files(
@@ -211,13 +239,17 @@ impl BirdDriver {
     /// Makes BIRD hold `wanted` in `families`, or what it held before.
     async fn configure(
         &mut self,
-        wanted: &Statements,
+        wanted: Statements,
         families: &BTreeSet<Family>,
     ) -> Result<Result<(), Undone>, ExternalError> {
-        self.write_files(wanted, families).await?;
-        let done = self.reconfigure(wanted, families).await;
-        if !matches!(done, Ok(Ok(()))) {
-            self.write_files(&self.statements, families).await?;
+        let done = match self.write_files(&wanted, families).await {
+            Ok(()) => self.reconfigure(&wanted, families).await,
+            Err(error) => Ok(Err(Undone(error.to_string()))),
+        };
+        if matches!(done, Ok(Ok(()))) {
+            self.statements = wanted;
+        } else if let Err(error) = self.write_files(&self.statements, families).await {
+            tracing::warn!(%error, "the include files for BIRD are ahead of it until the next look");
         }
         done
     }
@@ -227,43 +259,104 @@ impl BirdDriver {
         wanted: &Statements,
         families: &BTreeSet<Family>,
     ) -> Result<Result<(), Undone>, ExternalError> {
+        let refused =
+            |answer: &Answer| Ok(Err(Undone(format!("BIRD refuses: {}", shown(answer.words())))));
         let check = self.ask("configure check").await?;
         if check.is_error() {
-            return Ok(Err(Undone(format!("BIRD refuses: {}", shown(check.words())))));
+            return refused(&check);
         }
         let seconds = self.config.undo_after.as_secs().max(1);
         let answer = self.ask(&format!("configure soft timeout {seconds}")).await?;
         if answer.is_error() {
-            return Ok(Err(Undone(format!("BIRD refuses: {}", shown(answer.words())))));
+            return refused(&answer);
         }
-        if self.disabled {
-            for family in self.config.families.clone() {
-                self.ask(&format!("enable {}", self.config.protocol(family))).await?;
+        if let Err(undone) = self.settle(wanted, families).await? {
+            self.ask("configure undo").await?;
+            return Ok(Err(undone));
+        }
+        let confirmed = self.ask("configure confirm").await?;
+        if confirmed.is_error() {
+            self.ask("configure undo").await?;
+            return refused(&confirmed);
+        }
+        // It may have gone back just before.
+        for family in families {
+            if self.count(*family).await? != expected(wanted, *family) {
+                let why = "BIRD took the change back before it was confirmed";
+                return Ok(Err(Undone(why.to_owned())));
             }
-            self.disabled = false;
         }
+        Ok(Ok(()))
+    }
+
+    /// Waits until BIRD holds as many routes as `wanted` has.
+    async fn settle(
+        &mut self,
+        wanted: &Statements,
+        families: &BTreeSet<Family>,
+    ) -> Result<Result<(), Undone>, ExternalError> {
         let deadline = Instant::now() + SETTLE_LIMIT;
         for family in families {
-            let expected = wanted.keys().filter(|(other, _)| other == family).count();
+            let expected = expected(wanted, *family);
+            let mut looked = false;
             loop {
                 let held = self.count(*family).await?;
                 if held == expected {
                     break;
                 }
+                if !std::mem::replace(&mut looked, true) {
+                    self.enable_ours(*family).await?;
+                }
                 if Instant::now() >= deadline {
-                    self.ask("configure undo").await?;
                     let (protocol, file) =
                         (self.config.protocol(*family), self.config.file(*family));
                     return Ok(Err(Undone(format!(
-                        "protocol {protocol} of BIRD holds {held} routes instead of {expected}; does it include {}?",
+                        "protocol {protocol} of BIRD holds {held} routes instead of {expected}; does it include {}, and is it enabled?",
                         file.display()
                     ))));
                 }
                 sleep(SETTLE_POLL).await;
             }
         }
-        self.ask("configure confirm").await?;
         Ok(Ok(()))
+    }
+
+    /// Withdraws: BIRD holds nothing but `wanted` in `families`, and where it cannot be configured
+    /// nothing at all.
+    async fn withdraw(
+        &mut self,
+        wanted: Statements,
+        families: &BTreeSet<Family>,
+    ) -> Result<(), ExternalError> {
+        let Err(Undone(why)) = self.configure(wanted.clone(), families).await? else {
+            return Ok(());
+        };
+        for family in families {
+            let (held, wanted) = (self.held(*family).await?, &wanted);
+            if held.keys().all(|key| wanted.contains_key(key)) {
+                continue;
+            }
+            let protocol = self.config.protocol(*family);
+            tracing::error!(%why, %protocol, "BIRD cannot be configured: its protocol is disabled");
+            let answer = self.ask(&format!("disable {protocol} \"{DISABLED}\"")).await?;
+            if answer.is_error() {
+                return Err(self.no_protocol(*family, &answer));
+            }
+            self.statements.retain(|(other, _), _| other != family);
+        }
+        // What was withdrawn must not come back with somebody's `configure`.
+        self.keep_files_true().await;
+        Ok(())
+    }
+
+    /// Enables a protocol if it was us who disabled it.
+    async fn enable_ours(&mut self, family: Family) -> Result<(), ExternalError> {
+        let protocol = self.config.protocol(family);
+        let answer = self.ask(&format!("show protocols all {protocol}")).await?;
+        if answer.lines.iter().any(|line| line.contains(DISABLED)) {
+            self.ask(&format!("enable {protocol}")).await?;
+        }
+        Ok(())
     }
 
     /// How many routes BIRD holds of ours.
@@ -287,17 +380,43 @@ impl BirdDriver {
         ExternalError::refused(what, answer.words())
     }
 
-    /// Takes all our routes from BIRD without its configuration, which does not check.
-    async fn disable(&mut self) -> Result<(), ExternalError> {
-        self.disabled = true;
-        for family in self.config.families.clone() {
-            let answer = self.ask(&format!("disable {}", self.config.protocol(family))).await?;
-            if answer.is_error() {
-                return Err(self.no_protocol(family, &answer));
-            }
-        }
-        Ok(())
+    /// What BIRD holds of ours in one family, as statements.
+    async fn held(&mut self, family: Family) -> Result<Statements, ExternalError> {
+        self.list(family).await.map(|listed| as_statements(family, &listed))
     }
+
+    async fn list(&mut self, family: Family) -> Result<Vec<Seen>, ExternalError> {
+        let protocol = self.config.protocol(family);
+        let answer = self.ask(&format!("show route table all protocol {protocol} all")).await?;
+        if answer.is_error() {
+            return Err(self.no_protocol(family, &answer));
+        }
+        let listing = parse::routes(&answer.lines);
+        for line in &listing.unreadable {
+            // It is not from us, and goes when the file is written next.
+            tracing::warn!(%protocol, %line, "a route in our protocol that we cannot read");
+        }
+        Ok(listing.routes)
+    }
+}
+
+/// What BIRD showed, as it is to be written.
+fn as_statements(family: Family, listed: &[Seen]) -> Statements {
+    let mut statements = Statements::new();
+    for seen in listed {
+        let net = render::net(&seen.nlri);
+        let statement = seen.route.as_ref().map(render::statement);
+        match (net, statement) {
+            (Ok(net), Some(Ok(statement))) => drop(statements.insert((family, net), statement)),
+            _ => tracing::warn!(route = %seen.nlri, "a route in BIRD that we cannot write"),
+        }
+    }
+    statements
+}
+
+/// How many routes of `family` there are to be.
+fn expected(wanted: &Statements, family: Family) -> usize {
+    wanted.keys().filter(|(other, _)| *other == family).count()
 }
 
 /// The net that a line of an include file is about, and the line.
@@ -331,7 +450,6 @@ impl Driver for BirdDriver {
     async fn connect(&mut self) -> Result<(), ExternalError> {
         self.control = Some(Control::connect(&self.config.control).await?);
         self.started = self.boot().await?;
-        self.statements = self.read_files().await?;
         Ok(())
     }
 
@@ -346,8 +464,8 @@ impl Driver for BirdDriver {
         &mut self,
         changes: &[Change],
     ) -> Result<Vec<Result<(), Refusal>>, ExternalError> {
-        let mut wanted = self.statements.clone();
-        let mut families = BTreeSet::new();
+        let (mut left, mut withdrawn) = (self.statements.clone(), BTreeSet::new());
+        let mut added: Statements = BTreeMap::new();
         let mut answers = Vec::with_capacity(changes.len());
         for change in changes {
             let family = Family::of(change.nlri());
@@ -355,56 +473,48 @@ impl Driver for BirdDriver {
                 Change::Announce(route) => render::statement(route).map(Some),
                 Change::Withdraw(_) => Ok(None),
             };
-            match render::net(change.nlri()).and_then(|net| Ok((net, statement?))) {
+            answers.push(match render::net(change.nlri()).and_then(|net| Ok((net, statement?))) {
                 Ok((net, Some(statement))) => {
-                    wanted.insert((family, net), statement);
-                    families.insert(family);
-                    answers.push(Ok(()));
+                    added.insert((family, net), statement);
+                    Ok(())
                 }
                 Ok((net, None)) => {
-                    wanted.remove(&(family, net));
-                    families.insert(family);
-                    answers.push(Ok(()));
+                    left.remove(&(family, net));
+                    withdrawn.insert(family);
+                    Ok(())
                 }
-                Err(why) => answers.push(Err(Refusal::Never(why))),
+                Err(why) => Err(Refusal::Never(why)),
+            });
+        }
+        if !withdrawn.is_empty() {
+            self.withdraw(left, &withdrawn).await?;
+        }
+        if added.is_empty() {
+            return Ok(answers);
+        }
+        let families = added.keys().map(|(family, _)| *family).collect();
+        let mut wanted = self.statements.clone();
+        wanted.extend(added);
+        if let Err(Undone(why)) = self.configure(wanted, &families).await? {
+            for (change, answer) in changes.iter().zip(&mut answers) {
+                if matches!(change, Change::Announce(_)) && answer.is_ok() {
+                    *answer = Err(Refusal::Now(why.clone()));
+                }
             }
         }
-        match self.configure(&wanted, &families).await? {
-            Ok(()) => {
-                self.statements = wanted;
-                Ok(answers)
-            }
-            // The configuration is the operator's to mend; our routes can go without it.
-            Err(_) if wanted.is_empty() => {
-                self.disable().await?;
-                self.write_files(&wanted, &families).await?;
-                self.statements = wanted;
-                Ok(answers)
-            }
-            Err(Undone(why)) => {
-                let refused = |answer: Result<(), Refusal>| {
-                    answer.and_then(|()| Err(Refusal::Now(why.clone())))
-                };
-                Ok(answers.into_iter().map(refused).collect())
-            }
-        }
+        Ok(answers)
     }
 
     async fn observe(&mut self) -> Result<Observation, ExternalError> {
         let mut ours = Vec::new();
+        let mut statements = Statements::new();
         for family in self.config.families.clone() {
-            let protocol = self.config.protocol(family);
-            let answer = self.ask(&format!("show route table all protocol {protocol} all")).await?;
-            if answer.is_error() {
-                return Err(self.no_protocol(family, &answer));
-            }
-            let listing = parse::routes(&answer.lines);
-            for line in &listing.unreadable {
-                // It is not from us, and goes when the file is written next.
-                tracing::warn!(%protocol, %line, "a route in our protocol that we cannot read");
-            }
-            ours.extend(listing.routes);
+            let listed = self.list(family).await?;
+            statements.extend(as_statements(family, &listed));
+            ours.extend(listed);
         }
+        self.statements = statements;
+        self.keep_files_true().await;
         Ok(Observation { ours, foreign: BTreeSet::new() })
     }
 }

@@ -118,6 +118,8 @@ pub struct ExabgpDriver {
     link: Option<Link>,
     /// What it was told, to recognise what it shows with names in place of numbers.
     told: BTreeMap<Nlri, Route>,
+    /// Routes without our mark, and at whom, as of the last listing.
+    foreign: BTreeSet<(IpAddr, Nlri)>,
     /// Names of ports on this machine.
     ports: BTreeMap<String, u64>,
 }
@@ -127,7 +129,7 @@ impl ExabgpDriver {
     #[must_use]
     pub fn new(config: ExabgpConfig) -> Self {
         let (told, ports) = (BTreeMap::new(), BTreeMap::new());
-        Self { config, source: None, link: None, told, ports }
+        Self { config, source: None, link: None, told, foreign: BTreeSet::new(), ports }
     }
 
     async fn ask(&mut self, command: &str) -> Result<link::Reply, ExternalError> {
@@ -159,15 +161,19 @@ impl ExabgpDriver {
         })
     }
 
-    /// Every shown route of our neighbours: with our mark, and without.
-    async fn listing(&mut self) -> Result<(Vec<Shown>, Vec<Shown>), ExternalError> {
+    /// The shown routes of our neighbours with our mark; those without are remembered.
+    async fn listing(&mut self) -> Result<Vec<Shown>, ExternalError> {
         let reply = self.ask(LISTING).await?;
         if reply.end != End::Done {
             return Err(ExternalError::refused(LISTING, "error"));
         }
         let shown = reply.lines.iter().filter_map(|line| parse::line(line));
         let shown = shown.filter(|one| self.config.neighbors.contains(&one.neighbor));
-        Ok(shown.partition(|one| one.large_communities.contains(&self.config.mark.0)))
+        let (ours, others): (Vec<_>, Vec<_>) =
+            shown.partition(|one| one.large_communities.contains(&self.config.mark.0));
+        let known = others.iter().filter_map(|one| Some((one.neighbor, self.known(one)?)));
+        self.foreign = known.collect();
+        Ok(ours)
     }
 
     /// What a shown route is known by: a route that was told, or one that can be read.
@@ -284,6 +290,9 @@ impl Driver for ExabgpDriver {
             let mut answer = Ok(());
             for neighbor in &neighbors {
                 let command = match change {
+                    Change::Withdraw(nlri) if self.foreign.contains(&(*neighbor, nlri.clone())) => {
+                        continue;
+                    }
                     Change::Announce(route) => {
                         render::announce(*neighbor, &self.config.mark.on(route))
                     }
@@ -307,7 +316,7 @@ impl Driver for ExabgpDriver {
     }
 
     async fn observe(&mut self) -> Result<Observation, ExternalError> {
-        let (ours, others) = self.listing().await?;
+        let ours = self.listing().await?;
         let mut by_nlri: BTreeMap<Nlri, Vec<Shown>> = BTreeMap::new();
         for shown in ours {
             match self.known(&shown) {
@@ -333,7 +342,7 @@ impl Driver for ExabgpDriver {
                 .map(|(told, shown)| as_shown(told, shown, self.config.mark));
             observation.ours.push(Seen { nlri, route });
         }
-        observation.foreign = others.iter().filter_map(|one| self.known(one)).collect();
+        observation.foreign = self.foreign.iter().map(|(_, nlri)| nlri.clone()).collect();
         Ok(observation)
     }
 }
@@ -367,7 +376,7 @@ impl ExabgpDriver {
         changes: &[Change],
         answers: &mut [Result<(), Refusal>],
     ) -> Result<(), ExternalError> {
-        let (ours, _) = self.listing().await?;
+        let ours = self.listing().await?;
         let mut held: BTreeMap<Nlri, Vec<Shown>> = BTreeMap::new();
         for shown in ours {
             if let Some(nlri) = self.known(&shown) {

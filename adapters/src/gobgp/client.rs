@@ -17,7 +17,8 @@ use tonic_prost::ProstCodec;
 use tower::Service;
 
 use super::proto::{
-    AddPathRequest, AddPathStreamRequest, Family, ListPathRequest, ListPathResponse, Nothing, Path,
+    AddPathRequest, AddPathStreamRequest, Family, ListPathRequest, ListPathResponse, LookupPrefix,
+    Nothing, Path,
 };
 use crate::external::{ExternalError, within};
 
@@ -129,11 +130,16 @@ impl Client {
             .map(drop)
     }
 
-    /// Every path of the global table of `family`.
-    pub(super) async fn list(&mut self, family: Family) -> Result<Vec<Path>, Failure> {
+    /// Every path of the global table of `family`; or, for unicast, of these prefixes.
+    pub(super) async fn list(
+        &mut self,
+        family: Family,
+        prefixes: &[String],
+    ) -> Result<Vec<Path>, Failure> {
         let request = ListPathRequest {
             table_type: self.version.global_table(),
             family: Some(family),
+            prefixes: prefixes.iter().cloned().map(|prefix| LookupPrefix { prefix }).collect(),
             enable_only_binary: true,
         };
         let path = self.path("ListPath");

@@ -1,7 +1,9 @@
 //! GoBGP 3 and 4 by gRPC.
 //!
-//! Routes are handed over as BGP octets and read back as such: after every change the tables are
-//! listed, and what is not held exactly as told is withdrawn again and reported. Ours carry the
+//! Routes are handed over as BGP octets and read back as such: after every change what it is about
+//! is listed, and what is not held exactly as told is withdrawn again and reported. GoBGP looks up
+//! single prefixes, but not single rules: of FlowSpec all is listed, and before a withdraw nothing,
+//! so that it does not wait for that. Ours carry the
 //! [`Mark`]; a path of GoBGP's own without it, of the same NLRI, is somebody else's and stays.
 //!
 //! A rule over 239 octets is refused before: GoBGP 3.10 sends it malformed and loses the session.
@@ -58,13 +60,15 @@ pub struct GobgpDriver {
     config: GobgpConfig,
     /// Ends with the GoBGP that it reached, and our routes with that.
     client: Option<Client>,
+    /// Rules that GoBGP has of its own, as of the last listing.
+    foreign_rules: BTreeSet<Nlri>,
 }
 
 impl GobgpDriver {
     /// Drives the GoBGP of `config`.
     #[must_use]
     pub const fn new(config: GobgpConfig) -> Self {
-        Self { config, client: None }
+        Self { config, client: None, foreign_rules: BTreeSet::new() }
     }
 
     fn client(&mut self) -> Result<&mut Client, ExternalError> {
@@ -78,7 +82,45 @@ impl GobgpDriver {
 
     /// Our marked routes and the other paths that GoBGP made itself, of one family.
     async fn table(&mut self, family: Family) -> Result<Observation, ExternalError> {
-        let paths = match self.client()?.list(convert::family(family)).await {
+        let observation = self.read(family, &[]).await?;
+        if matches!(family, Family::Ipv4FlowSpec | Family::Ipv6FlowSpec) {
+            self.foreign_rules.retain(|nlri| Family::of(nlri) != family);
+            self.foreign_rules.extend(observation.foreign.iter().cloned());
+        }
+        Ok(observation)
+    }
+
+    /// The same of these changes only, as far as GoBGP can be asked so.
+    async fn look_up<'c>(
+        &mut self,
+        changes: impl Iterator<Item = &'c Change>,
+    ) -> Result<Observation, ExternalError> {
+        let mut asked: BTreeMap<Family, Vec<String>> = BTreeMap::new();
+        for change in changes {
+            let of_family = asked.entry(Family::of(change.nlri())).or_default();
+            if let Nlri::Unicast(prefix) = change.nlri() {
+                of_family.push(prefix.to_string());
+            }
+        }
+        let mut all = Observation::default();
+        for (family, prefixes) in asked {
+            let seen = if prefixes.is_empty() {
+                self.table(family).await?
+            } else {
+                self.read(family, &prefixes).await?
+            };
+            all.ours.extend(seen.ours);
+            all.foreign.extend(seen.foreign);
+        }
+        Ok(all)
+    }
+
+    async fn read(
+        &mut self,
+        family: Family,
+        prefixes: &[String],
+    ) -> Result<Observation, ExternalError> {
+        let paths = match self.client()?.list(convert::family(family), prefixes).await {
             Ok(paths) => paths,
             Err(failure) => return Err(self.lost(failure)),
         };
@@ -151,13 +193,12 @@ impl Driver for GobgpDriver {
         &mut self,
         changes: &[Change],
     ) -> Result<Vec<Result<(), Refusal>>, ExternalError> {
-        let families: BTreeSet<_> =
-            changes.iter().map(|change| Family::of(change.nlri())).collect();
         // Somebody may have come with the same route since the last look.
-        let mut foreign = BTreeSet::new();
-        for family in &families {
-            foreign.extend(self.table(*family).await?.foreign);
-        }
+        let quick = |change: &&Change| {
+            matches!((change, change.nlri()), (Change::Announce(_), _) | (_, Nlri::Unicast(_)))
+        };
+        let mut foreign = self.look_up(changes.iter().filter(quick)).await?.foreign;
+        foreign.extend(self.foreign_rules.iter().cloned());
         let mut answers = Vec::with_capacity(changes.len());
         let mut paths = Vec::new();
         for change in changes {
@@ -188,7 +229,7 @@ impl Driver for GobgpDriver {
                 *answer = sent;
             }
         }
-        self.verify(changes, &families, &mut answers).await?;
+        self.verify(changes, &mut answers).await?;
         Ok(answers)
     }
 
@@ -208,14 +249,11 @@ impl GobgpDriver {
     async fn verify(
         &mut self,
         changes: &[Change],
-        families: &BTreeSet<Family>,
         answers: &mut [Result<(), Refusal>],
     ) -> Result<(), ExternalError> {
-        let mut held: BTreeMap<Nlri, Route> = BTreeMap::new();
-        for family in families {
-            let ours = self.table(*family).await?.ours;
-            held.extend(ours.into_iter().filter_map(|seen| Some((seen.nlri, seen.route?))));
-        }
+        let ours = self.look_up(changes.iter()).await?.ours;
+        let held = ours.into_iter().filter_map(|seen| Some((seen.nlri, seen.route?)));
+        let held: BTreeMap<Nlri, Route> = held.collect();
         let mut wrong = Vec::new();
         for (change, answer) in changes.iter().zip(answers) {
             if answer.is_err() {

@@ -60,8 +60,18 @@ pub(super) struct ListPathRequest {
     pub(super) table_type: i32,
     #[prost(message, optional, tag = "3")]
     pub(super) family: Option<Family>,
+    /// Only these; for unicast alone.
+    #[prost(message, repeated, tag = "4")]
+    pub(super) prefixes: Vec<LookupPrefix>,
     #[prost(bool, tag = "9")]
     pub(super) enable_only_binary: bool,
+}
+
+/// TableLookupPrefix; its type is EXACT, which is zero.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct LookupPrefix {
+    #[prost(string, tag = "1")]
+    pub(super) prefix: String,
 }
 
 /// One of its answers.

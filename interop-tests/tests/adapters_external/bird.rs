@@ -2,11 +2,14 @@
 
 use std::fs;
 
-use tidegate_adapters::bird::{BirdConfig, BirdDriver};
+use tidegate_adapters::bird::BirdConfig;
+use tidegate_adapters::external::ExternalConfig;
 use tidegate_interop_tests::lab::bird::Bird;
 use tidegate_model::OutcomeKind;
 
-use crate::stage::{Driven, ROUTER, Stage, THIRD, applied, blackhole, four, nlris, rule};
+use crate::stage::{
+    Driven, ROUTER, Stage, THIRD, announce, applied, blackhole, four, nlris, rule, withdraw,
+};
 
 /// The configuration of a BIRD that passes our routes on to the third router.
 fn configuration(config: &BirdConfig) -> String {
@@ -50,7 +53,7 @@ pub(crate) fn start(test: &str) -> Option<(Stage, BirdConfig, Bird, Driven)> {
         fs::write(config.directory.join(format!("{kind}.conf")), "").unwrap();
     }
     let bird = Bird::start(&stage.router, "router", &configuration(&config)).unwrap();
-    let mut driven = Driven::start(BirdDriver::new(config.clone()));
+    let mut driven = Driven::start(ExternalConfig::Bird(config.clone()));
     driven.wait_up();
     Some((stage, config, bird, driven))
 }
@@ -78,7 +81,7 @@ fn a_configuration_that_does_not_check_changes_nothing() {
     let text = fs::read_to_string(config.directory.join("flow4.conf")).unwrap();
     assert!(!text.contains("route"), "{text}");
 
-    // Nothing of ours is left to configure: it can go nevertheless.
+    // It can go nevertheless.
     assert_eq!(driven.withdraw(&first), applied());
     stage.expect_third(&[]);
 
@@ -86,6 +89,67 @@ fn a_configuration_that_does_not_check_changes_nothing() {
     assert_eq!(driven.announce(&flow), applied());
     assert_eq!(driven.announce(&first), applied());
     stage.expect_third(&[&first, &flow]);
+}
+
+#[test]
+fn a_withdraw_needs_neither_a_disk_nor_a_sound_configuration_nor_its_company() {
+    let test = "a_withdraw_needs_neither_a_disk_nor_a_sound_configuration_nor_its_company";
+    let Some((mut stage, config, _bird, mut driven)) = start(test) else { return };
+    let (one, two, flow) =
+        (blackhole("203.0.113.7"), blackhole("203.0.113.8"), rule("203.0.113.9", 0.0));
+    let all = [&one, &two, &flow];
+    assert_eq!(driven.tell_all(all.map(announce)), vec![applied(); 3]);
+    stage.expect_third(&all);
+
+    // In the way of the new file: nothing can be written.
+    let beside = config.directory.join("rtbh4.new");
+    fs::create_dir(&beside).unwrap();
+    let answers = driven.tell_all([announce(&blackhole("203.0.113.10")), withdraw(&one)]);
+    assert!(matches!(&answers[0], OutcomeKind::Failed { why } if why.contains("rtbh4.new")));
+    assert_eq!(answers[1], applied());
+    // With its protocol goes what else that held, and is seen to be missing.
+    stage.expect_third(&[&flow]);
+    assert_eq!(driven.observe(), nlris([&flow]));
+    fs::remove_dir(&beside).unwrap();
+    assert_eq!(driven.observe(), nlris([&flow]));
+    assert_eq!(driven.announce(&two), applied());
+    stage.expect_third(&[&two, &flow]);
+
+    let sound = configuration(&config);
+    let file = stage.write("router.conf", &(sound.clone() + "protocol nonsense {\n"));
+    assert_eq!(driven.withdraw(&flow), applied());
+    stage.expect_third(&[&two]);
+    fs::write(file, sound).unwrap();
+    assert_eq!(driven.announce(&flow), applied());
+    stage.expect_third(&[&two, &flow]);
+}
+
+/// A crash between writing the files and configuring: what BIRD holds counts.
+#[test]
+fn what_was_written_but_never_configured_does_not_come_up_later() {
+    let test = "what_was_written_but_never_configured_does_not_come_up_later";
+    let Some((mut stage, config, _bird, mut driven)) = start(test) else { return };
+    let (held, never) = (blackhole("203.0.113.7"), blackhole("203.0.113.8"));
+    assert_eq!(driven.announce(&held), applied());
+    stage.expect_third(&[&held]);
+    drop(driven);
+    let file = config.directory.join("rtbh4.conf");
+    let text = fs::read_to_string(&file).unwrap();
+    let changed = text.replace("203.0.113.7/32", "203.0.113.8/32");
+    assert_ne!(text, changed);
+    fs::write(&file, changed).unwrap();
+
+    let mut driven = Driven::start(ExternalConfig::Bird(config.clone()));
+    driven.wait_up();
+    assert_eq!(driven.observe(), nlris([&held]));
+    // Somebody else configures BIRD.
+    let control = config.control.to_str().unwrap();
+    stage.router.run("birdc", ["-s", control, "configure"]).unwrap();
+    assert_eq!(driven.observe(), nlris([&held]));
+    stage.expect_third(&[&held]);
+    assert_eq!(driven.withdraw(&held), applied());
+    assert_eq!(driven.withdraw(&never), applied());
+    stage.expect_third(&[]);
 }
 
 #[test]
@@ -100,7 +164,7 @@ fn what_is_left_behind_in_bird_is_found_and_can_be_withdrawn() {
     drop(driven);
     drop(bird);
     fs::remove_file(&config.control).unwrap();
-    let mut driven = Driven::start(BirdDriver::new(config.clone()));
+    let mut driven = Driven::start(ExternalConfig::Bird(config.clone()));
     assert!(driven.wait_down().contains("router.ctl"));
     let refused = driven.announce(&routes[0]);
     assert!(matches!(refused, OutcomeKind::Failed { .. }), "{refused:?}");
@@ -119,6 +183,6 @@ fn a_protocol_that_is_missing_in_bird_is_named() {
     let test = "a_protocol_that_is_missing_in_bird_is_named";
     let Some((_stage, config, _bird, _driven)) = start(test) else { return };
     let other = BirdConfig { prefix: "other".to_owned(), ..config };
-    let why = Driven::start(BirdDriver::new(other)).wait_down();
+    let why = Driven::start(ExternalConfig::Bird(other)).wait_down();
     assert!(why.contains("other_rtbh4") && why.contains("snippet bird"), "{why}");
 }

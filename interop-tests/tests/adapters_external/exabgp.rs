@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidegate_adapters::exabgp::{ExabgpAccess, ExabgpConfig, ExabgpDriver};
+use tidegate_adapters::exabgp::{ExabgpAccess, ExabgpConfig};
+use tidegate_adapters::external::ExternalConfig;
 use tidegate_interop_tests::lab::{Process, require};
 use tidegate_model::{
     BitmaskMatch, FlowSpecComponent, FlowSpecRule, Nlri, NumericMatch, OutcomeKind, Route,
@@ -99,7 +100,7 @@ fn processes(stage: &Stage, lease: Duration) -> String {
 
 fn start(test: &str, lease: Duration) -> Option<(Stage, Process, Driven)> {
     let stage = Stage::new(test, &["exabgp"])?;
-    let mut driven = Driven::start(ExabgpDriver::new(sidecar(&stage)));
+    let mut driven = Driven::start(ExternalConfig::Exabgp(sidecar(&stage)));
     assert!(driven.wait_down().contains("no sidecar"));
     let process = spawn(&stage, &processes(&stage, lease), "tidegate", None);
     driven.wait_up();
@@ -235,7 +236,7 @@ fn exabgp_is_told_through_its_pipes_too() {
         }
     }
     // Nobody at the other end: that is known at once.
-    let mut driven = Driven::start(ExabgpDriver::new(pipes.config()));
+    let mut driven = Driven::start(ExternalConfig::Exabgp(pipes.config()));
     assert!(driven.wait_down().contains(".in of ExaBGP"));
     let idle = "process idle {\n    run /bin/cat;\n    encoder json;\n}\n";
     let mut process = spawn(&stage, idle, "idle", Some(&pipes));

@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use tidegate_adapters::frr::{FrrConfig, FrrDriver};
+use tidegate_adapters::external::ExternalConfig;
+use tidegate_adapters::frr::FrrConfig;
 use tidegate_interop_tests::lab::{LabError, Process, require};
 use tidegate_model::{Community, OutcomeKind, Route};
 
@@ -72,7 +73,7 @@ fn start(test: &str) -> Option<(Stage, Vec<Process>, Driven)> {
         spawn(&stage, "staticd", "", &["-z", &api]),
         spawn(&stage, "bgpd", &bgp, &["-z", &api]),
     ];
-    let mut driven = Driven::start(FrrDriver::new(config(&stage)));
+    let mut driven = Driven::start(ExternalConfig::Frr(config(&stage)));
     driven.wait_up();
     Some((stage, daemons, driven))
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use tidegate_adapters::gobgp::{GobgpConfig, GobgpDriver};
+use tidegate_adapters::external::ExternalConfig;
+use tidegate_adapters::gobgp::GobgpConfig;
 use tidegate_interop_tests::lab::{Process, require};
 use tidegate_model::{FlowSpecComponent, FlowSpecRule, Nlri, NumericMatch, OutcomeKind, Route};
 
@@ -53,7 +54,7 @@ passive-mode = true
 pub(crate) fn start(test: &str) -> Option<(Stage, Process, Driven)> {
     let stage = Stage::new(test, &["gobgpd", "gobgp"])?;
     let process = spawn(&stage);
-    let mut driven = Driven::start(GobgpDriver::new(config(&stage)));
+    let mut driven = Driven::start(ExternalConfig::Gobgp(config(&stage)));
     driven.wait_up();
     Some((stage, process, driven))
 }
@@ -124,7 +125,7 @@ fn what_an_earlier_run_left_in_gobgp_is_found() {
         assert_eq!(driven.announce(route), applied());
     }
     drop(driven);
-    let mut driven = Driven::start(GobgpDriver::new(config(&stage)));
+    let mut driven = Driven::start(ExternalConfig::Gobgp(config(&stage)));
     driven.wait_up();
     assert_eq!(driven.observe(), nlris(&routes));
     for route in &routes {

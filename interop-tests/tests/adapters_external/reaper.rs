@@ -41,8 +41,7 @@ fn left(test: &str) -> Option<Left> {
 
 impl Left {
     fn reaper(&self) -> Reaper {
-        let _entered = self.runtime.enter();
-        Reaper::start(&tidegate(), &["reaper"], self.config.clone()).unwrap()
+        self.runtime.block_on(Reaper::start(&tidegate(), &["reaper"], self.config.clone())).unwrap()
     }
 
     fn in_charge(&self) -> Option<String> {
@@ -89,10 +88,7 @@ fn what_a_successor_looks_after_does_not_flap() {
     wait_until("the first is in charge", || left.in_charge().is_some());
     let first = left.in_charge();
     let long = ReaperConfig { lease: Duration::from_secs(600), ..left.config.clone() };
-    let second = {
-        let _entered = left.runtime.enter();
-        Reaper::start(&tidegate(), &["reaper"], long).unwrap()
-    };
+    let second = left.runtime.block_on(Reaper::start(&tidegate(), &["reaper"], long)).unwrap();
     wait_until("the second is in charge", || left.in_charge() != first);
     // The first one ends after its lease, and has touched nothing.
     wait_until("the first ends", || {
