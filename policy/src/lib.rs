@@ -30,7 +30,7 @@ pub use policy::{
     Approvals, BreakerLimits, Budgets, Condition, ConnectMode, DEFAULT_GROUP, EffectAim,
     Enforcement, Family, FilterAction, FlapBudget, Group, Hours, Judging, Matcher, Mode, Otherwise,
     Peer, Policy, Progress, Response, ResponseAction, RouteTarget, RtbhProfile, SensorPlace,
-    ServicePort, SeverityScale, SpeakerIdentity, Step, UnknownName, default_thresholds,
+    ServicePort, SeverityScale, SpeakerIdentity, Step, UnknownName, Via, default_thresholds,
     minute_of_week,
 };
 pub use profile::{ConfinedBy, FlowSpecProfile, Profile, Sessions, Widen};

@@ -17,6 +17,7 @@ use crate::profile::{ConfinedBy, FlowSpecProfile, Lengths, Widen};
 mod conduct;
 mod hours;
 mod ladder;
+mod via;
 
 use crate::revision::Revision;
 pub use conduct::{
@@ -25,6 +26,7 @@ pub use conduct::{
 };
 pub use hours::{Hours, minute_of_week};
 pub use ladder::{Condition, Progress, Step};
+pub use via::Via;
 
 /// Name of the group that holds every owned address that no other group claims.
 pub const DEFAULT_GROUP: &str = "default";
@@ -595,7 +597,7 @@ pub struct Peer {
     pub large_communities: BTreeSet<LargeCommunity>,
     /// Name of the routing daemon that tells the peer, by an interface of its own; `None` if the
     /// embedded speaker has a session with it. Unique.
-    pub via: Option<String>,
+    pub via: Option<Via>,
     /// Name of the profile that says what is not written of the peer itself.
     pub profile: String,
     /// Who keeps our routes from spreading beyond the peer.
@@ -620,7 +622,7 @@ impl Peer {
     #[must_use]
     pub fn backend(&self) -> BackendId {
         match &self.via {
-            Some(name) => BackendId::External(name.clone()),
+            Some(via) => BackendId::External(via.name.clone()),
             None => BackendId::Peer(self.name.clone()),
         }
     }

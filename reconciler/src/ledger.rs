@@ -120,9 +120,10 @@ impl Entry {
         Self::new(Some(mitigation), goal, false, now)
     }
 
-    /// For what a backend holds of ours and nobody knows.
-    pub(crate) fn left_behind(now: Timestamp) -> Self {
-        Self::new(None, Goal::Remove(RemoveReason::LeftBehind), true, now)
+    /// For what a backend holds of ours and nobody knows, to be withdrawn at `due`.
+    pub(crate) fn left_behind(now: Timestamp, due: Timestamp) -> Self {
+        let entry = Self::new(None, Goal::Remove(RemoveReason::LeftBehind), true, now);
+        Self { due: Some(due), ..entry }
     }
 
     fn new(mitigation: Option<Mitigation>, goal: Goal, may_hold: bool, now: Timestamp) -> Self {

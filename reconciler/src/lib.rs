@@ -35,8 +35,8 @@
 //! ```
 //!
 //! Absent on purpose: input and output, clocks (time is a parameter), knowledge of attacks and
-//! of policy, and persistence: after a restart, backends report what they hold of ours and
-//! whatever is not desired is withdrawn.
+//! of policy, and persistence: after a restart, backends report what they hold of ours, the journal
+//! what they may hold, and whatever is not desired is withdrawn.
 
 mod backoff;
 mod event;

@@ -36,6 +36,9 @@ pub struct Config {
     /// again wait for room; what is beyond that is dropped with an event, and taken up when it is
     /// desired or observed again.
     pub max_entries: usize,
+    /// What an earlier run left behind stays so long after the first input, so that what is desired
+    /// again by then does not flap. Zero: it is withdrawn at once.
+    pub adopt_within: Duration,
     /// For the jitter of retries.
     pub seed: u64,
 }
@@ -50,6 +53,7 @@ impl Config {
             answer_within: Duration::from_secs(10),
             announces: AnnounceLimit::default(),
             max_entries: 10_000,
+            adopt_within: Duration::ZERO,
             seed: 0,
         }
     }
@@ -73,6 +77,8 @@ struct Backend {
 pub struct Reconciler {
     config: Config,
     now: Timestamp,
+    /// The time of the first input.
+    began: Option<Timestamp>,
     ledger: Ledger,
     /// Desired, but the ledger had no room. At most as many as the ledger may hold.
     waiting: BTreeMap<MitigationKey, Mitigation>,
@@ -90,6 +96,7 @@ impl Reconciler {
     pub fn new(config: Config) -> Self {
         Self {
             now: Timestamp::ZERO,
+            began: None,
             ledger: Ledger::new(config.max_entries),
             waiting: BTreeMap::new(),
             backends: BTreeMap::new(),
@@ -101,7 +108,8 @@ impl Reconciler {
         }
     }
 
-    /// Judges everything by `space` from now on. What is no longer allowed is withdrawn first.
+    /// Judges everything by `space` from now on. What is no longer allowed is withdrawn first; what
+    /// a backend rejected is tried again, since backends judge by it too.
     pub fn handle_space(&mut self, now: Timestamp, space: OwnedSpace) {
         self.advance(now);
         self.config.space = space;
@@ -111,7 +119,7 @@ impl Reconciler {
             };
             let goal = self.judged(mitigation);
             self.change(&key, |entry, now| {
-                if goal != entry.goal {
+                if goal != entry.goal || matches!(entry.state, EntryState::Rejected { .. }) {
                     entry.head_for(goal, now);
                 }
             });
@@ -163,7 +171,7 @@ impl Reconciler {
     /// Down: what was applied becomes unknown; nothing is withdrawn or forgotten. Up: a BGP peer
     /// is sent everything again by the speaker, so its entries are announced again only if no
     /// answer or observation confirms them; others are told again at once. Withdraws, and what
-    /// failed, are sent again at once.
+    /// failed, are sent again at once; so is what a kernel or another daemon rejected.
     pub fn handle_backend(&mut self, now: Timestamp, backend: &BackendId, state: &BackendState) {
         self.advance(now);
         self.note_backend(backend);
@@ -205,11 +213,21 @@ impl Reconciler {
             });
         }
         for nlri in held {
-            let key = MitigationKey { backend: backend.clone(), nlri };
-            // What finds no room now is reported by the next observation again.
-            if self.ledger.get(&key).is_none() && !self.ledger.is_full_of_left_behind() {
-                self.add(key, Entry::left_behind(self.now));
-            }
+            self.leave_behind(MitigationKey { backend: backend.clone(), nlri });
+        }
+        self.settle();
+    }
+
+    /// Takes note of what backends may hold because of an earlier run, by the journal's word: it is
+    /// withdrawn unless it is desired, also at backends that cannot be asked yet.
+    pub fn handle_left_behind(
+        &mut self,
+        now: Timestamp,
+        keys: impl IntoIterator<Item = MitigationKey>,
+    ) {
+        self.advance(now);
+        for key in keys {
+            self.leave_behind(key);
         }
         self.settle();
     }
@@ -225,7 +243,11 @@ impl Reconciler {
         self.advance(now);
         self.halted = true;
         self.waiting.clear();
-        for key in self.keys(|_, entry| !matches!(entry.goal, Goal::Remove(_))) {
+        // Nothing left behind is adopted any more either.
+        let waits = |entry: &Entry| entry.due.is_some_and(|due| due > self.now);
+        for key in self.keys(|_, entry| {
+            !matches!(entry.goal, Goal::Remove(_)) || entry.command.is_none() && waits(entry)
+        }) {
             self.release(&key, RemoveReason::WithdrawAll);
         }
     }
@@ -312,6 +334,7 @@ impl Reconciler {
     /// Time never runs backwards, whatever the driver says.
     fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
+        self.began.get_or_insert(self.now);
     }
 
     fn keys(&self, which: impl Fn(&MitigationKey, &Entry) -> bool) -> Vec<MitigationKey> {
@@ -352,6 +375,15 @@ impl Reconciler {
         });
         if let Some(Some(state)) = entered {
             self.events.push(now, key.clone(), Change::Entered(state));
+        }
+    }
+
+    /// Adds what nobody here knows, to be withdrawn. What finds no room now is reported by the next
+    /// observation again.
+    fn leave_behind(&mut self, key: MitigationKey) {
+        if self.ledger.get(&key).is_none() && !self.ledger.is_full_of_left_behind() {
+            let due = self.began.unwrap_or(self.now) + self.config.adopt_within;
+            self.add(key, Entry::left_behind(self.now, due.max(self.now)));
         }
     }
 
@@ -528,9 +560,19 @@ impl Reconciler {
             BackendId::Kernel | BackendId::External(_) => Duration::ZERO,
         };
         self.change(key, |entry, now| match (&entry.goal, &entry.state) {
+            // Not yet told: it may still be adopted.
+            (Goal::Remove(RemoveReason::LeftBehind), _)
+                if entry.command.is_none() && entry.attempts == 0 => {}
             (Goal::Remove(_), _)
             | (Goal::Refuse(_), EntryState::Withdrawing)
             | (Goal::Hold, EntryState::Failed { .. }) => entry.due = Some(now),
+            // Who judges anew may judge otherwise: a kernel with another module, a driver that
+            // reaches another version. A peer's speaker is the same one.
+            (Goal::Hold, EntryState::Rejected { .. })
+                if !matches!(key.backend, BackendId::Peer(_)) =>
+            {
+                entry.due = Some(now);
+            }
             (Goal::Hold, EntryState::Unknown { .. } | EntryState::Pending { .. }) => {
                 entry.due = Some(now + patience);
             }

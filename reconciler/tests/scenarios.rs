@@ -387,6 +387,61 @@ fn a_smaller_space_withdraws_first() {
 }
 
 #[test]
+fn what_another_daemon_or_the_kernel_rejected_is_tried_again_when_it_is_back() {
+    for (backend, again) in
+        [(BackendId::Kernel, true), (BackendId::External("bird".into()), true), (peer(), false)]
+    {
+        let mut story = Story::new(config());
+        let wanted = story.mitigation(host(1), backend.clone(), 1, 3_600);
+        story.desire_all(vec![wanted]);
+        let commands = story.commands();
+        story.answer(&commands[0], OutcomeKind::Rejected { why: "no such module".into() });
+        for state in [down(), BackendState::Up] {
+            assert!(story.signs().is_empty(), "{backend}");
+            story.reconciler.handle_backend(story.now, &backend, &state);
+        }
+        assert_eq!(!story.signs().is_empty(), again, "{backend}");
+    }
+}
+
+#[test]
+fn what_was_rejected_is_tried_again_under_a_new_policy() {
+    let mut story = Story::new(config());
+    story.desire(&[1]);
+    let commands = story.commands();
+    story.answer(&commands[0], OutcomeKind::Rejected { why: "not by the gate".into() });
+    story.reconciler.handle_space(story.now, space("203.0.113.0/25"));
+    assert_eq!(story.signs(), ["+1"]);
+}
+
+#[test]
+fn what_an_earlier_run_left_is_adopted_if_it_is_desired_in_time_and_withdrawn_if_not() {
+    let adopt_within = Duration::from_secs(5);
+    let mut story = Story::new(Config { adopt_within, ..config() });
+    story.reconciler.handle_left_behind(story.now, [key(1), key(2)]);
+    story.reconciler.handle_observed(story.now, &peer(), vec![host(1), host(2), host(3)]);
+    story.set_backend(&BackendState::Up);
+    assert!(story.signs().is_empty());
+    story.pass(Duration::from_secs(2));
+    story.desire(&[1]);
+    // Announced again, which changes nothing where it is held, and never withdrawn between.
+    assert_eq!(story.signs(), ["+1"]);
+    story.pass(Duration::from_secs(3));
+    assert_eq!(story.signs(), ["-2", "-3"]);
+    // What comes to light later has had its time.
+    story.reconciler.handle_observed(story.now, &peer(), vec![host(4)]);
+    assert_eq!(story.signs(), ["-4"]);
+}
+
+#[test]
+fn in_a_panic_nothing_is_adopted() {
+    let mut story = Story::new(Config { adopt_within: Duration::from_secs(5), ..config() });
+    story.reconciler.handle_left_behind(story.now, [key(1)]);
+    story.reconciler.withdraw_all(story.now);
+    assert_eq!(story.signs(), ["-1"]);
+}
+
+#[test]
 fn observation_restores_what_is_missing_and_removes_what_was_left_behind() {
     let mut story = Story::new(config());
     story.desire(&[1, 2]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::name;
 use super::network::as_number;
 use super::profiles::Profiles;
-use crate::policy::{ConnectMode, Family, Peer, RtbhProfile};
+use crate::policy::{ConnectMode, Family, Peer, RtbhProfile, Via};
 use crate::profile::read::{self, Communities, words};
 use crate::profile::{NextHop, Profile, Sessions};
 use crate::text::{Table, Value};
@@ -152,7 +152,7 @@ impl<'a> DraftPeer<'a> {
                 families: accepts.families,
                 communities,
                 large_communities,
-                via: via.as_ref()?.as_ref().map(|(name, _)| name.clone()),
+                via: via.as_ref()?.as_ref().map(|(name, value)| Via::written(name, value)),
                 profile: accepts.name,
                 confined_by: accepts.confined_by,
                 flowspec: accepts.flowspec,

@@ -1,7 +1,7 @@
 //! What the ledger and the sensor tell, and what follows.
 
 use super::*;
-use crate::policy::{Otherwise, SensorPlace};
+use crate::policy::{Otherwise, SensorPlace, Via};
 
 fn keys_of(planner: &Planner) -> Vec<MitigationKey> {
     planner.desired().mitigations.keys().cloned().collect()
@@ -256,7 +256,7 @@ fn what_is_left_below_the_limit_is_no_failure() {
 #[test]
 fn a_routing_daemon_is_a_backend_like_others() {
     let mut policy = policy();
-    policy.peers[0].via = Some("gobgp".to_owned());
+    policy.peers[0].via = Some(Via::new("gobgp"));
     policy.responses[0].otherwise = Some(Otherwise::Next);
     let mut planner = planner(policy);
     planner.handle_attack(at(0.0), &started(&attack(1, "203.0.113.7", 20.0)));
