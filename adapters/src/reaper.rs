@@ -7,16 +7,19 @@
 //!             the lease runs out                     renewed
 //!   watching --------------------> reaping ------------------------> watching
 //!      |                             |  withdraws all of ours, looks again, until nothing is left
-//!      | told to leave               | nothing is left, and standard input is closed
-//!      +-------------> (end) <-------+
+//!      |                             | nothing is left, and the daemon is gone or said to leave
+//!      | told to leave               v
+//!      +------------> reaping ----> (end)
 //! ```
 //!
 //! It needs no list of routes: ours are found by their mark. It has read how to reach the daemons
-//! before anything was announced, and needs no disk afterwards.
+//! before anything was announced, says so on its standard output, and needs no disk afterwards.
 //!
 //! A lease file names the reaper in charge. The reaper of a daemon that was started again writes its
 //! own name there; the earlier one then leaves the backends that its successor looks after, so that
-//! what is wanted again does not flap.
+//! what is wanted again does not flap. A daemon that dies again and again before it can renew its
+//! lease does not extend it: a reaper that follows one that was never renewed inherits its lease,
+//! and if that has run out, it withdraws everything before it says that it is ready.
 //!
 //! Absent: ExaBGP through a [sidecar](crate::exabgp::sidecar), which withdraws by itself when the
 //! daemon falls silent. And a guard against the death of daemon and reaper at once: then the routes
@@ -30,8 +33,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -49,8 +52,14 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 const BATCH: usize = 1000;
 /// Longest work on one backend in one round.
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
-/// Longest wait for a reaper that was told to leave.
+/// Longest wait for a reaper that was told to leave. It goes on by itself.
 const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for a reaper that was started to be ready, and how much of it may go into ending a
+/// lease that it has inherited.
+const READY_LIMIT: Duration = Duration::from_secs(10);
+const INHERITED_LIMIT: Duration = Duration::from_secs(5);
+/// What it says then.
+const READY: &str = "ready";
 
 /// What a reaper is to watch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +92,10 @@ struct InCharge {
     token: String,
     /// What it looks after.
     backends: BTreeSet<String>,
+    /// Since when no reaper in charge was renewed, since the machine was started; `None` once this
+    /// one was.
+    #[serde(default)]
+    unrenewed_since: Option<Duration>,
 }
 
 /// Why a reaper cannot do its work.
@@ -121,11 +134,14 @@ fn boot_time() -> Duration {
 }
 
 /// The reaper process: watches as told on `input`, which is standard input, until it is told to
-/// leave, or the daemon is gone and nothing is left.
+/// leave or the daemon is gone, and nothing is left. Says on `output` when it is ready.
 ///
 /// # Errors
 /// [`ReaperError`] before it watches; afterwards it does not give up.
-pub async fn run(input: impl AsyncRead + Unpin) -> Result<(), ReaperError> {
+pub async fn run(
+    input: impl AsyncRead + Unpin,
+    mut output: impl AsyncWrite + Unpin,
+) -> Result<(), ReaperError> {
     let mut lines = BufReader::new(input).lines();
     let first = lines.next_line().await.map_err(|error| error.to_string());
     let first = first.and_then(|line| line.ok_or_else(|| "nothing was said".to_owned()));
@@ -135,20 +151,22 @@ pub async fn run(input: impl AsyncRead + Unpin) -> Result<(), ReaperError> {
         Line::Watch(config) => config,
         other => return Err(ReaperError::NoConfiguration(format!("{other:?}"))),
     };
-    let token = format!("{} {:?}", std::process::id(), boot_time());
-    take_charge(&config, &token)?;
+    let mut watch = Watch::begin(config)?;
+    watch.end_inherited().await;
+    // Who does not hear it starts another one.
+    let _ = output.write_all(format!("{READY}\n").as_bytes()).await;
+    let _ = output.flush().await;
 
-    let mut lease = Lease { length: config.lease, renewed: boot_time() };
     let mut attended = true;
     loop {
         if attended {
             // A line that is not there in time is there the next time: `next_line` loses nothing.
             match timeout(TICK, lines.next_line()).await {
                 Ok(Ok(Some(line))) => match serde_json::from_str(&line) {
-                    Ok(Line::Renew) => lease.renewed = boot_time(),
+                    Ok(Line::Renew) => watch.renew(),
                     Ok(Line::Leave) => {
-                        reap(&remaining(&config, &token)).await;
-                        return Ok(());
+                        watch.lease.length = Duration::ZERO;
+                        attended = false;
                     }
                     _ => tracing::warn!(%line, "not understood"),
                 },
@@ -158,11 +176,11 @@ pub async fn run(input: impl AsyncRead + Unpin) -> Result<(), ReaperError> {
         } else {
             sleep(TICK).await;
         }
-        if !lease.is_over(boot_time()) {
+        if !watch.lease.is_over(boot_time()) {
             continue;
         }
-        tracing::warn!("the lease ran out: withdrawing everything");
-        let clean = reap(&remaining(&config, &token)).await;
+        tracing::warn!("the lease is over: withdrawing everything");
+        let clean = reap(&remaining(&watch.config, &watch.token)).await;
         if clean && !attended {
             return Ok(());
         }
@@ -170,9 +188,70 @@ pub async fn run(input: impl AsyncRead + Unpin) -> Result<(), ReaperError> {
     }
 }
 
-fn take_charge(config: &ReaperConfig, token: &str) -> Result<(), ReaperError> {
+/// A reaper in charge.
+struct Watch {
+    config: ReaperConfig,
+    token: String,
+    lease: Lease,
+    renewed: bool,
+}
+
+impl Watch {
+    /// Takes charge. The lease begins now, or when that of a predecessor did that was never renewed.
+    fn begin(config: ReaperConfig) -> Result<Self, ReaperError> {
+        let now = boot_time();
+        let token = format!("{} {now:?}", std::process::id());
+        let inherited = in_charge(&config).and_then(|predecessor| predecessor.unrenewed_since);
+        // Of an earlier boot, it says nothing.
+        let since = inherited.filter(|since| *since <= now).unwrap_or(now);
+        let lease = Lease { length: config.lease, renewed: since };
+        take_charge(&config, &token, Some(since))?;
+        Ok(Self { config, token, lease, renewed: false })
+    }
+
+    /// Ends an inherited lease that is over, so that nothing new is mistaken for what it left.
+    async fn end_inherited(&mut self) {
+        if !self.lease.is_over(boot_time()) {
+            return;
+        }
+        tracing::warn!("the daemon ended again and again without control: withdrawing everything");
+        let left = remaining(&self.config, &self.token);
+        if timeout(INHERITED_LIMIT, reap(&left)).await == Ok(true) {
+            self.lease.renewed = boot_time();
+            self.write(Some(self.lease.renewed));
+        }
+    }
+
+    fn renew(&mut self) {
+        self.lease.renewed = boot_time();
+        if !std::mem::replace(&mut self.renewed, true) {
+            self.write(None);
+        }
+    }
+
+    /// Without a disk the successor inherits more of the lease than it should, which withdraws too
+    /// early rather than too late.
+    fn write(&self, unrenewed_since: Option<Duration>) {
+        let in_charge = in_charge(&self.config);
+        if in_charge.is_none_or(|current| current.token == self.token)
+            && let Err(error) = take_charge(&self.config, &self.token, unrenewed_since)
+        {
+            tracing::warn!(%error, "not noted that the lease was renewed");
+        }
+    }
+}
+
+fn in_charge(config: &ReaperConfig) -> Option<InCharge> {
+    serde_json::from_str(&fs::read_to_string(&config.file).ok()?).ok()
+}
+
+fn take_charge(
+    config: &ReaperConfig,
+    token: &str,
+    unrenewed_since: Option<Duration>,
+) -> Result<(), ReaperError> {
     let backends = config.backends.keys().cloned().collect();
-    let content = InCharge { token: token.to_owned(), backends };
+    let content = InCharge { token: token.to_owned(), backends, unrenewed_since };
     let text = serde_json::to_string(&content).unwrap_or_default();
     let beside = config.file.with_extension("new");
     let failed = |source| ReaperError::File { path: config.file.clone(), source };
@@ -182,10 +261,7 @@ fn take_charge(config: &ReaperConfig, token: &str) -> Result<(), ReaperError> {
 
 /// The backends that no successor looks after, and that do not look after themselves.
 fn remaining(config: &ReaperConfig, token: &str) -> BTreeMap<String, ExternalConfig> {
-    let successor = fs::read_to_string(&config.file)
-        .ok()
-        .and_then(|text| serde_json::from_str::<InCharge>(&text).ok())
-        .filter(|in_charge| in_charge.token != token);
+    let successor = in_charge(config).filter(|in_charge| in_charge.token != token);
     let taken = successor.map(|in_charge| in_charge.backends).unwrap_or_default();
     let own = config.backends.iter().filter(|(name, config)| {
         let sidecar = matches!(config, ExternalConfig::Exabgp(exabgp) if matches!(exabgp.access, ExabgpAccess::Sidecar { .. }));
@@ -268,30 +344,41 @@ pub struct Reaper {
 
 impl Reaper {
     /// Starts `program` with `arguments` as a reaper, in a process group of its own, and again
-    /// whenever it ends. To be called in a tokio runtime.
+    /// whenever it ends. When this returns the reaper is in charge: what is announced from now on
+    /// is withdrawn by it.
     ///
     /// # Errors
-    /// If it cannot be started the first time.
-    pub fn start(program: &Path, arguments: &[&str], config: ReaperConfig) -> io::Result<Self> {
+    /// If it cannot be started the first time, or is not ready in time.
+    pub async fn start(
+        program: &Path,
+        arguments: &[&str],
+        config: ReaperConfig,
+    ) -> io::Result<Self> {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let start = Start { program: program.to_owned(), arguments, config };
-        let child = start.child()?;
+        let child = start.child().await?;
         // Renewals are worth nothing later: what does not fit is dropped.
         let (lines, receiver) = mpsc::channel(4);
         Ok(Self { lines, keeping: tokio::spawn(keep(start, child, receiver)) })
     }
 
     /// Says that the daemon is alive and in control. To be called several times in a lease, and
-    /// only by what drives the reconciler.
+    /// only by what drives the reconciler, once it has compared what the backends hold.
     pub fn renew(&self) {
         // One that does not read in time will be told the next time.
         drop(self.lines.try_send(Line::Renew));
     }
 
-    /// Lets it look once more, and end; waits for that for a bounded time.
+    /// Lets it look once more, and end; waits for that for a bounded time. If something is left
+    /// then, the reaper goes on without us.
     pub async fn leave(self) {
-        if self.lines.send(Line::Leave).await.is_ok() {
-            drop(timeout(LEAVE_LIMIT, self.keeping).await);
+        let leave = async {
+            if self.lines.send(Line::Leave).await.is_ok() {
+                drop(self.keeping.await);
+            }
+        };
+        if timeout(LEAVE_LIMIT, leave).await.is_err() {
+            tracing::warn!("the reaper has not ended yet; it goes on by itself");
         }
     }
 }
@@ -303,26 +390,54 @@ struct Start {
 }
 
 impl Start {
-    fn child(&self) -> io::Result<Child> {
+    /// A reaper that is ready.
+    async fn child(&self) -> io::Result<Attended> {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::null());
+        command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         // A signal to the daemon's group is not for it.
         command.process_group(0).kill_on_drop(false);
-        command.spawn()
+        let mut process = command.spawn()?;
+        let ended = || io::Error::new(io::ErrorKind::BrokenPipe, "the reaper ended at once");
+        let (stdin, stdout) = process.stdin.take().zip(process.stdout.take()).ok_or_else(ended)?;
+        let mut child = Attended { process, stdin };
+        let ready = async {
+            child.say(&Line::Watch(self.config.clone())).await?;
+            let first = BufReader::new(stdout).lines().next_line().await?;
+            if first.as_deref() == Some(READY) { Ok(()) } else { Err(ended()) }
+        };
+        match timeout(READY_LIMIT, ready).await {
+            Ok(ready) => ready.map(|()| child),
+            Err(_) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the reaper is not ready in time"))
+            }
+        }
+    }
+}
+
+/// A reaper and its standard input, without which it ends by itself when there is nothing left to
+/// do.
+struct Attended {
+    process: Child,
+    stdin: ChildStdin,
+}
+
+impl Attended {
+    async fn say(&mut self, line: &Line) -> io::Result<()> {
+        let text = serde_json::to_string(line).unwrap_or_default() + "\n";
+        self.stdin.write_all(text.as_bytes()).await
     }
 }
 
 /// Passes lines on to the reaper, and starts it again when it ends.
-async fn keep(start: Start, mut child: Child, mut lines: Receiver<Line>) {
+async fn keep(start: Start, mut child: Attended, mut lines: Receiver<Line>) {
     loop {
-        let left = attend(&start.config, &mut child, &mut lines).await;
-        if left || lines.is_closed() {
+        if attend(child, &mut lines).await || lines.is_closed() {
             return;
         }
         tracing::error!("the reaper ended; starting it again");
         child = loop {
             sleep(RESTART_AFTER).await;
-            match start.child() {
+            match start.child().await {
                 Ok(child) => break child,
                 Err(error) => tracing::error!(%error, "the reaper cannot be started"),
             }
@@ -331,33 +446,25 @@ async fn keep(start: Start, mut child: Child, mut lines: Receiver<Line>) {
 }
 
 /// Whether it was told to leave, and did.
-async fn attend(config: &ReaperConfig, child: &mut Child, lines: &mut Receiver<Line>) -> bool {
-    let Some(mut stdin) = child.stdin.take() else { return false };
-    let mut next = Some(Line::Watch(config.clone()));
+async fn attend(mut child: Attended, lines: &mut Receiver<Line>) -> bool {
     loop {
-        if let Some(line) = next.take() {
-            let leaving = line == Line::Leave;
-            let text = serde_json::to_string(&line).unwrap_or_default() + "\n";
-            if stdin.write_all(text.as_bytes()).await.is_err() {
-                break;
-            }
-            if leaving {
-                drop(child.wait().await);
-                return true;
-            }
-        }
         tokio::select! {
-            line = lines.recv() => match line {
-                Some(line) => next = Some(line),
-                None => break,
-            },
-            _ = child.wait() => return false,
+            line = lines.recv() => {
+                let leaving = line == Some(Line::Leave);
+                let said = match &line {
+                    Some(line) => child.say(line).await.is_ok(),
+                    None => false,
+                };
+                if leaving || !said {
+                    let Attended { mut process, stdin } = child;
+                    drop(stdin);
+                    drop(process.wait().await);
+                    return leaving && said;
+                }
+            }
+            _ = child.process.wait() => return false,
         }
     }
-    // Without its input it ends by itself, when there is nothing left to do.
-    drop(stdin);
-    drop(child.wait().await);
-    false
 }
 
 #[cfg(test)]
@@ -401,24 +508,52 @@ mod tests {
             remaining(&config(&file, &["a", "b"]), token).into_keys().collect::<Vec<_>>()
         };
         assert_eq!(names("first"), ["a", "b"]);
-        take_charge(&config(&file, &["a", "b"]), "first").unwrap();
+        take_charge(&config(&file, &["a", "b"]), "first", None).unwrap();
         assert_eq!(names("first"), ["a", "b"]);
-        take_charge(&config(&file, &["b", "c"]), "second").unwrap();
+        take_charge(&config(&file, &["b", "c"]), "second", None).unwrap();
         assert_eq!(names("first"), ["a"]);
         fs::write(&file, "\u{0}nonsense").unwrap();
         assert_eq!(names("first"), ["a", "b"]);
         fs::remove_file(&file).unwrap();
     }
 
+    #[test]
+    fn who_is_never_renewed_passes_its_lease_on() {
+        let file = std::env::temp_dir().join(format!("tidegate-loop-{}", std::process::id()));
+        let begin = || Watch::begin(config(&file, &["a"])).unwrap();
+        let first = begin();
+        let second = begin();
+        assert_eq!(second.lease.renewed, first.lease.renewed);
+        let mut third = begin();
+        assert_eq!(third.lease.renewed, first.lease.renewed);
+        third.renew();
+        assert!(begin().lease.renewed > first.lease.renewed);
+        // What an earlier boot left says nothing.
+        take_charge(&third.config, "x", Some(Duration::MAX)).unwrap();
+        assert!(begin().lease.renewed <= boot_time());
+        fs::remove_file(&file).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_withdrawn_is_tried_again_after_leave() {
+        let file = std::env::temp_dir().join(format!("tidegate-leave-{}", std::process::id()));
+        let watch = serde_json::to_string(&Line::Watch(config(&file, &["a"]))).unwrap();
+        let text = format!("{watch}\n\"leave\"\n");
+        let going = timeout(Duration::from_secs(3), run(text.as_bytes(), Vec::new()));
+        assert!(going.await.is_err(), "it gave up");
+        fs::remove_file(&file).unwrap();
+    }
+
     #[tokio::test]
     async fn without_a_configuration_there_is_no_reaper() {
         for text in ["", "\n", "\"renew\"\n", "{\"watch\":1}\n"] {
-            let result = run(text.as_bytes()).await;
+            let result = run(text.as_bytes(), Vec::new()).await;
             assert!(matches!(result, Err(ReaperError::NoConfiguration(_))), "{text}");
         }
         let nowhere = config(Path::new("/nonexistent/lease"), &[]);
         let text = serde_json::to_string(&Line::Watch(nowhere)).unwrap();
-        assert!(matches!(run(text.as_bytes()).await, Err(ReaperError::File { .. })));
+        let result = run(text.as_bytes(), Vec::new()).await;
+        assert!(matches!(result, Err(ReaperError::File { .. })));
     }
 
     #[tokio::test]

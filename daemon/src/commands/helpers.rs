@@ -14,7 +14,10 @@ use crate::pipeline;
 
 /// `tidegate reaper`.
 pub(super) fn reap() -> Result<(), Failure> {
-    blocking(async { reaper::run(tokio::io::stdin()).await.map_err(|error| error.to_string()) })
+    blocking(async {
+        let done = reaper::run(tokio::io::stdin(), tokio::io::stdout()).await;
+        done.map_err(|error| error.to_string())
+    })
 }
 
 /// `tidegate exabgp-sidecar`.
