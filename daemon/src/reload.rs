@@ -7,7 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +20,10 @@ use crate::policy_repo::{LoadError, Look};
 /// How often the directory is looked at, and how long it must have stayed the same. Looking, not
 /// being notified: that works on network file systems and behind links that are switched.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long the directory must have stayed the same when somebody asks for it to be read: editors
+/// and `git checkout` write one file after the other.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Answers that wait for the engine.
 const ANSWERS: usize = 4;
@@ -39,6 +43,8 @@ pub enum Reloaded {
 pub struct Reloader {
     requests: SyncSender<()>,
     answers: mpsc::Receiver<Reloaded>,
+    /// The thread is gone, and that was said.
+    gone: bool,
 }
 
 impl Reloader {
@@ -54,22 +60,28 @@ impl Reloader {
         thread::Builder::new().name("policy".to_owned()).spawn(move || {
             reader.run(&queue, &sender);
         })?;
-        Ok(Self { requests, answers })
+        Ok(Self { requests, answers, gone: false })
     }
 
     /// Asks for the policy to be read. One answer follows, also to several requests at once.
     pub fn request(&self) {
-        if let Err(TrySendError::Disconnected(())) = self.requests.try_send(()) {
-            tracing::error!("the thread that reads the policy is gone; restart tidegate");
-        }
+        // A full queue holds a request already; that the thread is gone the answer says.
+        drop(self.requests.try_send(()));
     }
 
     /// The next answer. Never ends.
     pub async fn answer(&mut self) -> Reloaded {
-        match self.answers.recv().await {
-            Some(answer) => answer,
-            None => std::future::pending().await,
+        if !self.gone {
+            if let Some(answer) = self.answers.recv().await {
+                return answer;
+            }
+            self.gone = true;
+            tracing::error!(
+                "the thread that reads the policy is gone: what is in force stays until tidegate is \
+                 restarted"
+            );
         }
+        std::future::pending().await
     }
 }
 
@@ -113,8 +125,17 @@ impl Reader {
     }
 
     fn read(&mut self) -> Reloaded {
+        let before = self.config.policy.look();
+        thread::sleep(QUIET);
+        let policy = self.load();
         self.seen = self.config.policy.look();
-        match self.load() {
+        if before != self.seen {
+            return Reloaded::Refused(format!(
+                "{} was being written while it was read; ask again when it is complete",
+                self.config.policy.directory.display(),
+            ));
+        }
+        match policy {
             Ok(policy) if policy == *self.policy => Reloaded::Same,
             Ok(policy) => {
                 self.policy = Arc::new(policy);
@@ -150,6 +171,7 @@ fn needs_restart(policy: &Policy, next: &Policy) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use tempfile::TempDir;
 
@@ -201,6 +223,30 @@ mod tests {
         let Reloaded::Refused(why) = reader.read() else { panic!("taken") };
         assert!(why.contains("policy.toml:2:"), "{why}");
         write(&folder, TEXT);
+        assert!(matches!(reader.read(), Reloaded::Same));
+    }
+
+    #[test]
+    fn a_directory_that_is_being_written_is_not_taken() {
+        let (folder, mut reader) = reader(TEXT);
+        let writing = AtomicBool::new(true);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for line in 0.. {
+                    let (new, file) =
+                        (folder.path().join("new"), folder.path().join("policy.toml"));
+                    fs::write(&new, format!("{TEXT}# {line}\n")).unwrap();
+                    fs::rename(new, file).unwrap();
+                    if !writing.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            let answer = reader.read();
+            writing.store(false, Ordering::Relaxed);
+            let Reloaded::Refused(why) = answer else { panic!("taken: {answer:?}") };
+            assert!(why.contains("was being written"), "{why}");
+        });
         assert!(matches!(reader.read(), Reloaded::Same));
     }
 

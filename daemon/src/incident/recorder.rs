@@ -8,9 +8,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_model::{AttackId, Timestamp};
 
@@ -32,6 +32,9 @@ const BATCH: usize = 256;
 
 /// How long the store and the channels may take at the end, each.
 const FINISH: Duration = Duration::from_secs(3);
+
+/// How often a full queue is tried again at the end.
+const ROOM_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Where changes go.
 #[derive(Debug, Default)]
@@ -145,11 +148,19 @@ impl Recorder {
     /// `patience`.
     #[must_use]
     pub fn finish(self, time: Timestamp, patience: Duration) -> bool {
-        // The queue drains fast: this is the one place where waiting for room is right.
-        let stopping = self.handle.queue.send(Input::Stop(time));
+        let deadline = Instant::now() + patience;
+        let mut stop = Input::Stop(time);
+        // The queue drains fast, unless a disk hangs: then nobody waits for it for ever.
+        while let Err(TrySendError::Full(unsent)) = self.handle.queue.try_send(stop) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            stop = unsent;
+            thread::sleep(ROOM_INTERVAL);
+        }
         drop(self.handle);
-        stopping.is_err()
-            || self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.ended.recv_timeout(left) == Err(RecvTimeoutError::Disconnected)
     }
 }
 
