@@ -92,7 +92,7 @@ impl Backend for SpeakerBackend {
         };
         submitted.map_err(|unknown| {
             let kind = match &command.kind {
-                // It may come: peers that connect from a prefix are known while they are there.
+                // Nobody is there from a prefix, and somebody may come.
                 CommandKind::Announce { .. } => OutcomeKind::Failed { why: unknown.to_string() },
                 // And until then it holds nothing.
                 CommandKind::Withdraw(_) => OutcomeKind::Applied { bytes: [].into() },

@@ -22,7 +22,9 @@ use crate::egress::GatePolicy;
 use crate::family::Family;
 use crate::io::{Listener, Peer, Roster, Welcome, listen};
 use crate::learnt::{Change, Learnt, Tally};
-use crate::session::{ConnectMode, Delivery, Dump, MrtEnds, SessionOptions, SessionStatus};
+use crate::session::{
+    ConnectMode, Delivery, Dump, MrtEnds, Session, SessionOptions, SessionStatus,
+};
 
 pub use crate::io::{HopLimit, Md5Key, Md5KeyError, Transport};
 pub use crate::session::MAX_DUMP;
@@ -64,9 +66,12 @@ pub struct PeerConfig {
 
 /// A prefix that peers may connect from without being configured one by one (dynamic neighbours).
 ///
-/// One that connects is a peer as any other, named `<name>/<address>`, from its first octet until
-/// its connection ends. Then it is forgotten with its routes, so that what it should hold is to be
-/// announced when [`SpeakerEvent::State`] says that it is up. Configured peers go first.
+/// All of them are to hold the same: they are commanded together, by the name of the prefix. It is
+/// up while one of them is. An announcement is answered when the first of them has been sent it, a
+/// withdraw when all of them have. Those that come later are given what is wanted then.
+///
+/// One that connects is shown as a peer of its own, named `<name>/<address>`, from its first octet
+/// until its connection ends. Configured peers go first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DynamicPeers {
     /// Name of the prefix. Unique, among peers too.
@@ -87,6 +92,8 @@ pub struct DynamicPeers {
     pub transport: Transport,
     /// What they are offered and asked for beyond the necessary.
     pub options: SessionOptions,
+    /// What they want on black holes.
+    pub blackhole: BlackholeProfile,
 }
 
 impl DynamicPeers {
@@ -104,7 +111,7 @@ impl DynamicPeers {
             max_routes: self.max_routes,
             transport: self.transport.clone(),
             options: self.options.clone(),
-            blackhole: BlackholeProfile::default(),
+            blackhole: self.blackhole.clone(),
         }
     }
 }
@@ -226,6 +233,23 @@ pub enum SpeakerError {
     },
 }
 
+/// Why a command is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// No peer has this name, or one from a prefix that is not commanded alone.
+    #[error("there is no peer named `{name}`")]
+    UnknownPeer {
+        /// The name.
+        name: String,
+    },
+    /// No neighbour from the prefix is there. Those that come are given what was announced.
+    #[error("no neighbour is there from the prefix of `{name}`")]
+    Absent {
+        /// The name.
+        name: String,
+    },
+}
+
 /// No peer has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no peer named `{name}`")]
@@ -278,6 +302,15 @@ impl Speaker {
         let listeners = sockets.into_iter().map(listening).collect();
         let speaker = Arc::new(Running { roster, listeners });
         Ok((SpeakerHandle { speaker }, receiver))
+    }
+}
+
+/// What a caller is told of a command for a prefix.
+fn answered(name: &str, told: Option<bool>) -> Result<(), CommandError> {
+    match told {
+        Some(true) => Ok(()),
+        Some(false) => Err(CommandError::Absent { name: name.to_owned() }),
+        None => Err(CommandError::UnknownPeer { name: name.to_owned() }),
     }
 }
 
@@ -340,29 +373,43 @@ impl SpeakerHandle {
     /// unless a later command for the same NLRI overtakes this one: then there is none.
     ///
     /// # Errors
-    /// [`UnknownPeer`]; there is no event then.
+    /// [`CommandError`]; there is no event then.
     pub fn announce(
         &self,
         peer: &str,
         command: CommandId,
         route: Route,
-    ) -> Result<(), UnknownPeer> {
-        let peer = self.peer(peer)?;
-        peer.session.lock().handle_announce(command, route);
-        peer.session.wake.notify_one();
-        Ok(())
+    ) -> Result<(), CommandError> {
+        let roster = &self.speaker.roster;
+        if let Some(peer) = roster.find_configured(peer) {
+            peer.session.lock().handle_announce(command, route);
+            peer.session.wake.notify_one();
+            return Ok(());
+        }
+        let tell = |session: &mut Session| session.handle_announce(command, route.clone());
+        let told = roster.tell_range(peer, |range| range.announce(command, &route), tell);
+        answered(peer, told)
     }
 
     /// Wants `nlri` gone from `peer`. Answered as an announcement is. Never refused for want of
     /// room.
     ///
     /// # Errors
-    /// [`UnknownPeer`]; there is no event then.
-    pub fn withdraw(&self, peer: &str, command: CommandId, nlri: &Nlri) -> Result<(), UnknownPeer> {
-        let peer = self.peer(peer)?;
-        peer.session.lock().handle_withdraw(command, nlri);
-        peer.session.wake.notify_one();
-        Ok(())
+    /// [`CommandError`]; there is no event then.
+    pub fn withdraw(
+        &self,
+        peer: &str,
+        command: CommandId,
+        nlri: &Nlri,
+    ) -> Result<(), CommandError> {
+        let roster = &self.speaker.roster;
+        if let Some(peer) = roster.find_configured(peer) {
+            peer.session.lock().handle_withdraw(command, nlri);
+            peer.session.wake.notify_one();
+            return Ok(());
+        }
+        let tell = |session: &mut Session| session.handle_withdraw(command, nlri);
+        answered(peer, roster.tell_range(peer, |range| range.withdraw(command, nlri), tell))
     }
 
     /// From now on what leaves is judged by `policy`. What has left already is judged again, and
@@ -389,21 +436,28 @@ impl SpeakerHandle {
         self.speaker.roster.peers().iter().map(|peer| self.status(peer)).collect()
     }
 
-    /// The routes that `peer` should hold, in order of their NLRI.
+    /// The routes that `peer`, or each from a prefix, should hold, in order of their NLRI.
     ///
     /// # Errors
     /// [`UnknownPeer`].
     pub fn routes(&self, peer: &str) -> Result<Vec<Route>, UnknownPeer> {
+        if let Some(deliveries) = self.speaker.roster.range_deliveries(peer) {
+            return Ok(deliveries.into_iter().map(|(route, _)| route).collect());
+        }
         Ok(self.peer(peer)?.session.lock().routes().cloned().collect())
     }
 
     /// The Adj-RIB-Out of `peer`: the routes that it should hold, in order of their NLRI, each with
     /// how far it is on the session as it is now. What is not [`Delivery::Waiting`] has been sent;
-    /// that the peer's TCP has it is only known of what is [`Delivery::Confirmed`].
+    /// that the peer's TCP has it is only known of what is [`Delivery::Confirmed`]. Of a prefix, what
+    /// the slowest of its neighbours has.
     ///
     /// # Errors
     /// [`UnknownPeer`].
     pub fn deliveries(&self, peer: &str) -> Result<Vec<(Route, Delivery)>, UnknownPeer> {
+        if let Some(deliveries) = self.speaker.roster.range_deliveries(peer) {
+            return Ok(deliveries);
+        }
         let peer = self.peer(peer)?;
         let session = peer.session.lock_informed();
         let deliveries = session.deliveries().into_iter();

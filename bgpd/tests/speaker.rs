@@ -12,10 +12,10 @@ use std::time::Duration;
 use tidegate_bgpd::Family;
 use tidegate_bgpd::session::{ConnectMode, Delivery, SessionOptions, SessionState};
 use tidegate_bgpd::speaker::{
-    BlackholeProfile, DynamicPeers, Md5Key, PeerConfig, Speaker, SpeakerConfig, SpeakerError,
-    SpeakerEvent, SpeakerHandle, Transport,
+    BlackholeProfile, CommandError, DynamicPeers, Md5Key, PeerConfig, Speaker, SpeakerConfig,
+    SpeakerError, SpeakerEvent, SpeakerHandle, Transport,
 };
-use tidegate_model::{BackendState, CommandId, Nlri, OutcomeKind};
+use tidegate_model::{BackendId, BackendState, CommandId, Nlri, OutcomeKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -545,6 +545,7 @@ fn range() -> DynamicPeers {
         max_routes: 100,
         transport: Transport::default(),
         options: SessionOptions::default(),
+        blackhole: BlackholeProfile::default(),
     }
 }
 
@@ -573,7 +574,7 @@ fn up(speaker: &SpeakerHandle) -> Vec<String> {
 async fn dynamic_neighbours_come_and_go() {
     let (speaker, mut events, address) = with_guests();
     let mut first = establish_guest(20, address).await;
-    let _second = establish_guest(21, address).await;
+    let mut second = establish_guest(21, address).await;
     wait(|| up(&speaker).len() == 2).await;
     // The configured peer is no guest, though its address is in the prefix.
     let _third = establish_guest(17, address).await;
@@ -581,31 +582,103 @@ async fn dynamic_neighbours_come_and_go() {
     let names = BTreeSet::from_iter(up(&speaker));
     let expected = ["configured", "edge/127.0.0.20", "edge/127.0.0.21"];
     assert_eq!(names, expected.map(str::to_owned).into());
-    // A route goes to the one that it is announced to.
+    // They are commanded together, and hold the same.
     let route = blackhole("203.0.113.7");
-    speaker.announce("edge/127.0.0.20", CommandId(1), route.clone()).unwrap();
-    loop {
-        let message = read_message(&mut first).await.unwrap();
-        if message[18] == 2 && message.len() > 30 {
-            break;
-        }
+    let alone = speaker.announce("edge/127.0.0.20", CommandId(1), route.clone());
+    assert!(matches!(alone, Err(CommandError::UnknownPeer { .. })));
+    speaker.announce("edge", CommandId(2), route.clone()).unwrap();
+    for guest in [&mut first, &mut second] {
+        assert_eq!(next_update(guest).await, Update::Announces);
     }
-    assert_eq!(speaker.routes("edge/127.0.0.20").unwrap()[0].nlri, route.nlri);
-    assert_eq!(speaker.routes("edge/127.0.0.21").unwrap(), []);
-    // It leaves with its connection, and its routes with it; the others stay.
+    assert_eq!(speaker.deliveries("edge").unwrap().len(), 1);
+    assert_eq!(speaker.routes("configured").unwrap(), []);
+    // One leaves with its connection; the others stay.
     drop(first);
     wait(|| speaker.peers().len() == 2).await;
-    assert!(speaker.announce("edge/127.0.0.20", CommandId(2), blackhole("203.0.113.8")).is_err());
-    let mut down = false;
+    let mut heard = Vec::new();
     while let Ok(event) = events.try_recv() {
-        down |= matches!(event, SpeakerEvent::State { peer, state: BackendState::Down { why } }
-            if peer == "edge/127.0.0.20" && why.contains("closed"));
+        match event {
+            SpeakerEvent::State { peer, state } => {
+                heard.push(format!(
+                    "{peer} {}",
+                    if state == BackendState::Up { "up" } else { "down" }
+                ));
+            }
+            SpeakerEvent::Outcome(outcome) => {
+                assert_eq!(outcome.backend, BackendId::Peer("edge".to_owned()));
+                assert!(matches!(outcome.kind, OutcomeKind::Applied { .. }), "{outcome:?}");
+                heard.push(format!("answer {}", outcome.command.0));
+            }
+            other => panic!("{other:?}"),
+        }
     }
-    assert!(down, "nobody said that it went down");
-    // It is welcome again, with nothing.
-    let _again = establish_guest(20, address).await;
-    wait(|| up(&speaker).len() == 3).await;
-    assert_eq!(speaker.routes("edge/127.0.0.20").unwrap(), []);
+    for (event, times) in [
+        ("edge up", 1),
+        ("edge down", 0),
+        ("edge/127.0.0.20 up", 1),
+        ("edge/127.0.0.20 down", 1),
+        ("edge/127.0.0.21 down", 0),
+        ("answer 2", 1),
+    ] {
+        assert_eq!(heard.iter().filter(|it| *it == event).count(), times, "{event}: {heard:?}");
+    }
+    // It is welcome again, and given what is wanted now.
+    let mut again = establish_guest(20, address).await;
+    assert_eq!(next_update(&mut again).await, Update::Announces);
+    speaker.withdraw("edge", CommandId(3), &route.nlri).unwrap();
+    for guest in [&mut second, &mut again] {
+        assert_eq!(next_update(guest).await, Update::Withdraws);
+    }
+    assert_eq!(speaker.routes("edge").unwrap(), []);
+}
+
+/// What an UPDATE says of IPv4 unicast.
+#[derive(Debug, PartialEq, Eq)]
+enum Update {
+    Announces,
+    Withdraws,
+}
+
+/// The next UPDATE that is no End-of-RIB.
+async fn next_update(stream: &mut TcpStream) -> Update {
+    loop {
+        let message = read_message(stream).await.unwrap();
+        match (message[18], &message[19..]) {
+            (2, [0, 0, 0, 0]) => {}
+            (2, [0, 0, _, attributes, rest @ ..]) if *attributes > 10 || rest.len() > 10 => {
+                return Update::Announces;
+            }
+            (2, [_, withdrawn, ..]) if *withdrawn > 0 => return Update::Withdraws,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_without_neighbours_says_so_and_keeps_what_it_is_told() {
+    let (speaker, mut events, address) = with_guests();
+    let route = blackhole("203.0.113.7");
+    let absent = Err(CommandError::Absent { name: "edge".to_owned() });
+    assert_eq!(speaker.announce("edge", CommandId(1), route.clone()), absent);
+    assert_eq!(speaker.withdraw("edge", CommandId(2), &blackhole("203.0.113.8").nlri), absent);
+    assert_eq!(speaker.deliveries("edge").unwrap(), [(route, Delivery::Waiting)]);
+    let mut guest = establish_guest(20, address).await;
+    assert_eq!(next_update(&mut guest).await, Update::Announces);
+    // What it never acknowledged went with it.
+    let more = blackhole("203.0.113.9");
+    speaker.announce("edge", CommandId(3), more).unwrap();
+    assert_eq!(next_update(&mut guest).await, Update::Announces);
+    drop(guest);
+    wait(|| speaker.peers().len() == 1).await;
+    let mut last = None;
+    while let Ok(event) = events.try_recv() {
+        if let SpeakerEvent::State { peer, state } = event
+            && peer == "edge"
+        {
+            last = Some(state);
+        }
+    }
+    assert!(matches!(last, Some(BackendState::Down { why }) if why.contains("127.0.0.16/28")));
 }
 
 #[tokio::test]

@@ -7,9 +7,11 @@ use tidegate_adapters::BackendEvent;
 use tidegate_adapters::kernel::KernelBackend;
 use tidegate_adapters::speaker::SpeakerBackend;
 use tidegate_bgpd::session::ConnectMode;
-use tidegate_bgpd::speaker::{PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle};
+use tidegate_bgpd::speaker::{
+    DynamicPeers, PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle,
+};
 use tidegate_model::{BackendId, Command};
-use tidegate_policy::{Peer, Policy};
+use tidegate_policy::{Location, Peer, Policy};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -54,8 +56,8 @@ impl Backends {
             asn: policy.speaker.asn,
             router_id: policy.speaker.router_id,
             listen: config.listen.iter().copied().collect(),
-            peers: sessions(policy).map(|peer| peer_config(peer, config)).collect(),
-            dynamic: Vec::new(),
+            peers: sessions(policy).filter_map(|peer| peer_config(peer, config)).collect(),
+            dynamic: sessions(policy).filter_map(|peer| dynamic_peers(peer, config)).collect(),
             gate: pipeline::gate_policy(policy, &own_addresses),
             seed,
         })?;
@@ -126,12 +128,14 @@ fn sessions(policy: &Policy) -> impl Iterator<Item = &Peer> {
     policy.peers.iter().filter(|peer| peer.via.is_none())
 }
 
-fn peer_config(peer: &Peer, config: &Config) -> PeerConfig {
+/// A peer at an address of its own.
+fn peer_config(peer: &Peer, config: &Config) -> Option<PeerConfig> {
+    let address = peer.location.host()?;
     let families = pipeline::families(peer);
     let settings = config.sessions.get(&peer.name).cloned().unwrap_or_default();
-    PeerConfig {
+    Some(PeerConfig {
         name: peer.name.clone(),
-        address: peer.address,
+        address,
         asn: peer.asn,
         port: peer.port,
         local_address: peer.local_address,
@@ -146,5 +150,24 @@ fn peer_config(peer: &Peer, config: &Config) -> PeerConfig {
         max_routes: peer.max_routes,
         transport: settings.transport,
         blackhole: pipeline::blackhole_profile(peer),
-    }
+    })
+}
+
+/// Neighbours from a prefix.
+fn dynamic_peers(peer: &Peer, config: &Config) -> Option<DynamicPeers> {
+    let Location::Range { prefix, limit } = peer.location else { return None };
+    let families = pipeline::families(peer);
+    let settings = config.sessions.get(&peer.name).cloned().unwrap_or_default();
+    Some(DynamicPeers {
+        name: peer.name.clone(),
+        prefix,
+        limit: limit.into(),
+        asn: peer.asn,
+        hold_time: peer.hold_time,
+        options: settings.options(&families),
+        families,
+        max_routes: peer.max_routes,
+        transport: settings.transport,
+        blackhole: pipeline::blackhole_profile(peer),
+    })
 }

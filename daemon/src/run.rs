@@ -202,7 +202,7 @@ fn started_text(policy: &Policy, capture: &LiveCapture) -> String {
     let peers: Vec<String> = policy
         .peers
         .iter()
-        .map(|peer| format!("{} ({}, AS {})", peer.name, peer.address, peer.asn))
+        .map(|peer| format!("{} ({}, AS {})", peer.name, peer.location, peer.asn))
         .collect();
     let peers = if peers.is_empty() { "no peers".to_owned() } else { peers.join(", ") };
     let commit = policy.revision.as_ref();

@@ -138,12 +138,12 @@ impl Policy {
         self.peers.iter().find(|peer| peer.backend() == *backend)
     }
 
-    /// Addresses at both ends of the BGP sessions, as far as the policy names them.
+    /// Addresses at both ends of the BGP sessions, as far as the policy names them one by one.
     #[must_use]
     pub fn session_addresses(&self) -> BTreeSet<IpAddr> {
         self.peers
             .iter()
-            .flat_map(|peer| std::iter::once(peer.address).chain(peer.local_address))
+            .flat_map(|peer| peer.location.host().into_iter().chain(peer.local_address))
             .collect()
     }
 }
@@ -577,8 +577,8 @@ impl fmt::Display for FilterAction {
 pub struct Peer {
     /// Unique.
     pub name: String,
-    /// Unique, of one host.
-    pub address: IpAddr,
+    /// Where it is. Unique.
+    pub location: Location,
     /// Its AS number; ours makes the session internal.
     pub asn: u32,
     /// TCP port to connect to.
@@ -631,6 +631,52 @@ impl Peer {
     #[must_use]
     pub fn has(&self, family: Family) -> bool {
         self.families.contains(&family)
+    }
+}
+
+/// Where the other end of a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// One host.
+    Host(IpAddr),
+    /// Every host of a prefix that connects. All of them are to hold the same.
+    Range {
+        /// Where they connect from.
+        prefix: Prefix,
+        /// Most of them at a time.
+        limit: u16,
+    },
+}
+
+impl Location {
+    /// Neighbours from one prefix, if nothing is said of their number.
+    pub const DEFAULT_LIMIT: u16 = 16;
+
+    /// The address, if it is one.
+    #[must_use]
+    pub const fn host(self) -> Option<IpAddr> {
+        match self {
+            Self::Host(address) => Some(address),
+            Self::Range { .. } => None,
+        }
+    }
+
+    /// All addresses that it may be.
+    #[must_use]
+    pub fn prefix(self) -> Prefix {
+        match self {
+            Self::Host(address) => Prefix::host(address),
+            Self::Range { prefix, .. } => prefix,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(address) => address.fmt(formatter),
+            Self::Range { prefix, .. } => prefix.fmt(formatter),
+        }
     }
 }
 

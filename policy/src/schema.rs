@@ -283,7 +283,9 @@ fn acceptance() -> Vec<Key> {
 fn peer() -> Vec<Key> {
     let mut keys = vec![
         required("name", Kind::Text),
-        required("address", Kind::Text),
+        optional("address", Kind::Text),
+        optional("listen-range", Kind::Text),
+        optional("listen-limit", Kind::Integer),
         required("as", Kind::Integer),
         optional("port", Kind::Integer),
         optional("local-address", Kind::Text),

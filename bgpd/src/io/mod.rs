@@ -22,6 +22,7 @@ mod clock;
 mod connection;
 mod listener;
 mod peer;
+mod range;
 mod roster;
 mod sockopt;
 mod system;

@@ -232,11 +232,16 @@ impl PeerTask {
     /// The session is over. Nobody waits for the peer any more.
     fn leave(&self) {
         self.learn(News::Lost);
-        self.deliver();
-        if let Some(roster) = self.guest_of.as_ref().and_then(Weak::upgrade) {
-            roster.leave(&self.name);
+        if let Some(roster) = self.host() {
+            roster.leave(&self.name).into_iter().for_each(|event| self.tell(event));
         }
+        self.deliver();
         self.finished.send_replace(true);
+    }
+
+    /// Who is told of a dynamic neighbour.
+    fn host(&self) -> Option<Arc<Roster>> {
+        self.guest_of.as_ref().and_then(Weak::upgrade)
     }
 
     async fn run(self) {
@@ -492,7 +497,10 @@ impl PeerTask {
                 return;
             }
         };
-        self.tell(event);
+        let Some(host) = self.host() else { return self.tell(event) };
+        for event in host.hear(&self.name, event) {
+            self.tell(event);
+        }
     }
 
     /// Takes in what the peer announces.

@@ -1,20 +1,23 @@
 //! The peers of a speaker: those that are configured, and those that came from a prefix.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tidegate_model::{Nlri, Route};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::clock::Clock;
-use super::listener::Route;
+use super::listener;
 use super::peer::{ACCEPT_QUEUE, PeerTask, SharedSession};
+use super::range::Range;
 use crate::egress::{Gate, GatePolicy};
 use crate::learnt::{LearntRoutes, Limits};
-use crate::session::{ConnectMode, Session, SessionConfig, send_hold};
-use crate::speaker::{BlackholeProfile, DynamicPeers, PeerConfig, SpeakerConfig, SpeakerEvent};
+use crate::session::{ConnectMode, Delivery, Session, SessionConfig, send_hold};
+use crate::speaker::{BlackholeProfile, PeerConfig, SpeakerConfig, SpeakerEvent};
 
 /// One peer and its task.
 #[derive(Debug)]
@@ -35,7 +38,6 @@ pub(crate) struct Roster {
     asn: u32,
     router_id: Ipv4Addr,
     seed: u64,
-    ranges: Vec<DynamicPeers>,
     runtime: Handle,
     events: mpsc::Sender<SpeakerEvent>,
     learnt: Arc<Mutex<LearntRoutes>>,
@@ -47,6 +49,7 @@ pub(crate) struct Roster {
 #[derive(Debug)]
 struct State {
     peers: Vec<Arc<Peer>>,
+    ranges: Vec<Range>,
     gate: Arc<Gate>,
     /// How many peers there have been.
     count: u64,
@@ -54,6 +57,21 @@ struct State {
     replayed: bool,
     /// Nobody comes in any more.
     closed: bool,
+}
+
+impl Peer {
+    fn is_from(&self, range: &str) -> bool {
+        self.range.as_deref() == Some(range)
+    }
+}
+
+impl State {
+    /// The prefix that the peer `name` came from.
+    fn range_of(&mut self, name: &str) -> Option<&mut Range> {
+        let peer = self.peers.iter().find(|peer| peer.config.name == name)?;
+        let range = peer.range.as_deref()?;
+        self.ranges.iter_mut().find(|it| it.config.name == range)
+    }
 }
 
 impl Roster {
@@ -67,13 +85,13 @@ impl Roster {
             asn: config.asn,
             router_id: config.router_id,
             seed: config.seed,
-            ranges: config.dynamic.clone(),
             runtime,
             events,
             learnt: Arc::new(Mutex::new(LearntRoutes::new(Limits::default()))),
             begun: watch::channel(false).0,
             state: Mutex::new(State {
                 peers: Vec::new(),
+                ranges: config.dynamic.iter().cloned().map(Range::new).collect(),
                 gate: Arc::new(Gate::new(config.gate.clone())),
                 count: 0,
                 replayed: false,
@@ -94,6 +112,11 @@ impl Roster {
     /// Every peer: the configured ones in their order, then the others as they came.
     pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
         self.lock().peers.clone()
+    }
+
+    /// The peer `name`, if it is configured: one that can be commanded alone.
+    pub(crate) fn find_configured(&self, name: &str) -> Option<Arc<Peer>> {
+        self.find(name).filter(|peer| peer.range.is_none())
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Peer>> {
@@ -141,10 +164,10 @@ impl Roster {
     }
 
     /// Where connections go that come from the configured peers.
-    pub(crate) fn routes(&self) -> Vec<Route> {
+    pub(crate) fn routes(&self) -> Vec<listener::Route> {
         let peers = self.peers();
         let passive = peers.iter().filter(|peer| peer.config.mode != ConnectMode::Active);
-        let route = |peer: &Arc<Peer>| Route {
+        let route = |peer: &Arc<Peer>| listener::Route {
             remote: peer.config.address,
             local: peer.config.local_address,
             hops: peer.config.transport.hops,
@@ -155,23 +178,90 @@ impl Roster {
 
     /// Where a connection from `remote` goes, if it is in a prefix: to the peer that is there
     /// already, or to a new one if there is room.
-    pub(crate) fn invite(self: &Arc<Self>, remote: IpAddr) -> Option<Route> {
-        let range = self.ranges.iter().find(|range| range.prefix.contains_address(remote))?;
+    pub(crate) fn invite(self: &Arc<Self>, remote: IpAddr) -> Option<listener::Route> {
         let mut state = self.lock();
-        let mut members =
-            state.peers.iter().filter(|peer| peer.range.as_ref() == Some(&range.name));
+        let State { peers, ranges, .. } = &*state;
+        let range = ranges.iter().find(|range| range.config.prefix.contains_address(remote))?;
+        let mut members = peers.iter().filter(|peer| peer.is_from(&range.config.name));
         let known = members.clone().find(|peer| peer.config.address == remote).cloned();
         let peer = match known {
             Some(peer) => peer,
             None if state.closed => return None,
-            None if members.by_ref().count() >= range.limit => {
-                tracing::warn!(range = %range.name, %remote, "no room for another dynamic neighbour");
+            None if members.by_ref().count() >= range.config.limit => {
+                let range = &range.config.name;
+                tracing::warn!(%range, %remote, "no room for another dynamic neighbour");
                 return None;
             }
-            None => self.add(&mut state, range.member(remote), Some(range.name.clone())),
+            None => {
+                let (name, member) = (range.config.name.clone(), range.config.member(remote));
+                let wanted: Vec<_> = range.routes().cloned().collect();
+                let peer = self.add(&mut state, member, Some(name));
+                let mut session = peer.session.lock();
+                for (command, route) in wanted {
+                    session.handle_announce(command, route);
+                }
+                drop(session);
+                peer
+            }
         };
         let hops = peer.config.transport.hops;
-        Some(Route { remote, local: None, hops, to: peer.accepted.clone() })
+        Some(listener::Route { remote, local: None, hops, to: peer.accepted.clone() })
+    }
+
+    /// Has every neighbour from the prefix `name` told, and what the prefix is to remember of it.
+    /// False if nobody is there to answer.
+    pub(crate) fn tell_range(
+        &self,
+        name: &str,
+        remember: impl FnOnce(&mut Range),
+        tell: impl Fn(&mut Session),
+    ) -> Option<bool> {
+        let mut state = self.lock();
+        let range = state.ranges.iter_mut().find(|range| range.config.name == name)?;
+        remember(range);
+        let up = range.is_up();
+        for peer in state.peers.iter().filter(|peer| peer.is_from(name)) {
+            tell(&mut peer.session.lock());
+            peer.session.wake.notify_one();
+        }
+        Some(up)
+    }
+
+    /// What every neighbour from the prefix `name` is to hold, each with how far the slowest of those
+    /// that are up is with it.
+    pub(crate) fn range_deliveries(&self, name: &str) -> Option<Vec<(Route, Delivery)>> {
+        let state = self.lock();
+        let range = state.ranges.iter().find(|range| range.config.name == name)?;
+        let mut least: BTreeMap<Nlri, Delivery> = BTreeMap::new();
+        let up = |peer: &&Arc<Peer>| range.has_up(&peer.config.name);
+        for peer in state.peers.iter().filter(up) {
+            let session = peer.session.lock_informed();
+            for (route, delivery) in session.deliveries() {
+                let known = least.entry(route.nlri.clone()).or_insert(delivery);
+                *known = delivery.min(*known);
+            }
+        }
+        let delivery = |nlri| least.get(nlri).copied().unwrap_or(Delivery::Waiting);
+        let routes = range.routes().map(|(_, route)| route);
+        Some(routes.map(|route| (route.clone(), delivery(&route.nlri))).collect())
+    }
+
+    /// What is told of a dynamic neighbour's `event`: what the prefix makes of it, and the event
+    /// itself unless it is the answer to a command for the prefix.
+    pub(crate) fn hear(&self, neighbour: &str, event: SpeakerEvent) -> Vec<SpeakerEvent> {
+        let mut state = self.lock();
+        let Some(range) = state.range_of(neighbour) else { return vec![event] };
+        match &event {
+            SpeakerEvent::Outcome(outcome) => {
+                range.handle_outcome(neighbour, outcome).into_iter().collect()
+            }
+            SpeakerEvent::State { state, .. } => {
+                let mut events = range.handle_state(neighbour, state);
+                events.insert(0, event);
+                events
+            }
+            SpeakerEvent::FlowSpec(_) | SpeakerEvent::Quarantined { .. } => vec![event],
+        }
     }
 
     /// What the peers announce.
@@ -179,9 +269,12 @@ impl Roster {
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a peer that came from a prefix and has gone.
-    pub(crate) fn leave(&self, name: &str) {
-        self.lock().peers.retain(|peer| peer.range.is_none() || peer.config.name != name);
+    /// Forgets a peer that came from a prefix and has gone. Returns what is to be told of that.
+    pub(crate) fn leave(&self, name: &str) -> Vec<SpeakerEvent> {
+        let mut state = self.lock();
+        let events = state.range_of(name).map(|range| range.handle_gone(name));
+        state.peers.retain(|peer| peer.range.is_none() || peer.config.name != name);
+        events.unwrap_or_default()
     }
 
     fn add(

@@ -347,7 +347,7 @@ fn says_what_it_knows_of_a_peer() {
     let nlris: Vec<_> = bench.speaker.routes(PEER).unwrap().into_iter().map(|r| r.nlri).collect();
     assert_eq!(nlris, [routes()[0].nlri.clone()]);
     let unknown = bench.speaker.announce("nobody", CommandId(2), routes()[0].clone());
-    assert_eq!(unknown.unwrap_err().name, "nobody");
+    assert_eq!(unknown.unwrap_err().to_string(), "there is no peer named `nobody`");
     // An address that is not ours never leaves.
     bench.announce(3, &blackhole("198.51.100.1"));
     let event = bench.wait_for(

@@ -375,3 +375,32 @@ fn refreshes_wait_their_turn() {
     bench.session.handle_timeout(at);
     assert_eq!(kinds(bench.drain())[..3], first[4..]);
 }
+
+/// RFC 7911 §4: who offers additional paths is spoken to without them, as we do not.
+#[test]
+fn additional_paths_are_not_spoken() {
+    const BOTH_WAYS: u8 = 3;
+    let mut offer = vec![69, 8];
+    for (afi, safi) in [(1, 1), (2, 1)] {
+        offer.extend([0, afi, safi, BOTH_WAYS]);
+    }
+    assert!(!offered(config(SessionOptions::default())).contains(&69));
+    let announced = |more: &[u8]| {
+        let mut bench = up(SessionOptions::default(), more);
+        bench.session.handle_announce(CommandId(1), blackhole("203.0.113.7"));
+        bench.drain().remove(0)
+    };
+    // There is no path identifier before the prefix.
+    assert_eq!(announced(&offer), announced(&[]));
+    assert!(announced(&offer).ends_with(&[32, 203, 0, 113, 7]));
+}
+
+/// RFC 5492 §5: what the capability of something that we do not speak holds is no reason to refuse
+/// its sender.
+#[test]
+fn a_broken_offer_of_additional_paths_refuses_nobody() {
+    for broken in [&[69, 0][..], &[69, 3, 0, 1, 1], &[69, 4, 0, 1, 1, 9], &[69, 5, 0, 1, 1, 1, 0]] {
+        let reaction = reaction(config(SessionOptions::default()), broken);
+        assert_eq!(reaction, Stays(SessionState::OpenConfirm), "{broken:?}");
+    }
+}

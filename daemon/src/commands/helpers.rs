@@ -78,6 +78,12 @@ fn session(policy: &Policy, name: &str, arguments: &Snippet) -> Result<RelaySess
         Failure::BadInput(format!("the policy has no peer `{name}`, but: {names}"))
     };
     let peer = policy.peer(name).ok_or_else(names)?;
+    let daemon_address = peer.location.host().ok_or_else(|| {
+        Failure::BadInput(format!(
+            "peer `{}` is every neighbour from {}; write one with an address for the daemon",
+            peer.name, peer.location
+        ))
+    })?;
     let our_address = peer.local_address.ok_or_else(|| {
         Failure::BadInput(format!(
             "peer `{}` has no local-address; a daemon on the same host needs one to know us by, such as local-address = \"127.0.0.2\"",
@@ -97,7 +103,7 @@ fn session(policy: &Policy, name: &str, arguments: &Snippet) -> Result<RelaySess
         our_as: policy.speaker.asn,
         our_address,
         daemon_as: peer.asn,
-        daemon_address: peer.address,
+        daemon_address,
         families: pipeline::families(peer),
         max_routes: peer.max_routes,
         md5,

@@ -62,6 +62,19 @@ impl Stage {
     /// # Errors
     /// [`LabError`].
     pub fn start(programs: &Programs, policy: &str) -> Result<Self, LabError> {
+        Self::start_with(programs, policy, "", Connect::Passive)
+    }
+
+    /// The same, with more in the daemon's configuration, and the router that says who connects.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub fn start_with(
+        programs: &Programs,
+        policy: &str,
+        config: &str,
+        router_connects: Connect,
+    ) -> Result<Self, LabError> {
         let lab = Lab::new()?;
         let internet = lab.namespace("internet")?;
         let tidegate = lab.namespace("tidegate")?;
@@ -75,17 +88,17 @@ impl Stage {
             End { namespace: &tidegate, interface: "to-router", addresses: &[&ours] },
             End { namespace: &router, interface: "to-tidegate", addresses: &[&peer] },
         )?;
-        let config = BirdConfig {
+        let router_config = BirdConfig {
             router_id: SESSION.1,
             local_as: AS_NUMBERS.1,
             neighbor_as: AS_NUMBERS.0,
             local: IpAddr::V4(SESSION.1),
             neighbor: IpAddr::V4(SESSION.0),
             hold_time: HOLD_TIME,
-            connect: Connect::Passive,
+            connect: router_connects,
         };
-        let bird = Bird::start(&router, "router", &config.render())?;
-        let daemon = Daemon::start(&tidegate, &programs.tidegate, policy)?;
+        let bird = Bird::start(&router, "router", &router_config.render())?;
+        let daemon = Daemon::start(&tidegate, &programs.tidegate, policy, config)?;
         Ok(Self { bird, daemon, tidegate, internet, programs: programs.clone(), lab })
     }
 
@@ -127,11 +140,16 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    fn start(namespace: &Namespace, program: &Path, policy: &str) -> Result<Self, LabError> {
+    fn start(
+        namespace: &Namespace,
+        program: &Path,
+        policy: &str,
+        more: &str,
+    ) -> Result<Self, LabError> {
         let directory = namespace.directory();
         let config = directory.join("tidegate.toml");
         let policies = directory.join("policy");
-        let text = format!("policy = \"policy\"\n\n[capture]\ninterface = \"{WATCHED}\"\n");
+        let text = format!("policy = \"policy\"\n\n[capture]\ninterface = \"{WATCHED}\"\n\n{more}");
         let write = |path: &Path, text: &str| {
             fs::write(path, text).map_err(|source| LabError::File { path: path.to_owned(), source })
         };

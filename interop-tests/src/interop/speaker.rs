@@ -167,7 +167,7 @@ async fn serve(arguments: &SpeakerArguments) -> Result<(), String> {
 fn obey(speaker: &SpeakerHandle, id: CommandId, line: &str) -> Result<Option<Value>, String> {
     let command: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let route = || route::parse(command["route"].as_str().unwrap_or_default());
-    let unknown = |error: tidegate_bgpd::speaker::UnknownPeer| error.to_string();
+    let unknown = |error: tidegate_bgpd::speaker::CommandError| error.to_string();
     match command["do"].as_str() {
         Some("announce") => {
             speaker.announce(PEER, id, route()?).map_err(unknown)?;

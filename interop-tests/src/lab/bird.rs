@@ -143,6 +143,15 @@ impl Bird {
         Ok(info.unwrap_or("unknown").to_owned())
     }
 
+    /// Ends the session, or lets it come up again, as an operator does.
+    ///
+    /// # Errors
+    /// [`LabError::Control`].
+    pub fn enable_session(&mut self, enabled: bool) -> Result<(), LabError> {
+        let verb = if enabled { "enable" } else { "disable" };
+        self.control.ask(&format!("{verb} {SESSION}")).map(drop)
+    }
+
     /// Waits for the session to be established.
     ///
     /// # Errors

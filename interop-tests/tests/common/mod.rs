@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use rustix::fs::{FlockOperation, flock};
 use tidegate_interop_tests::demo::stage::{Programs, Stage};
+use tidegate_interop_tests::lab::bird::Connect;
 use tidegate_interop_tests::lab::{Lab, require};
 
 /// The daemon and the laboratory's program, built from the sources as they are now: cargo builds
@@ -49,12 +50,22 @@ impl Turn {
 
 /// A running stage with this policy, or a line that says what is missing for it.
 pub(crate) fn stage(test: &str, policy: &str) -> Option<(Turn, Stage)> {
+    stage_with(test, policy, "", Connect::Passive)
+}
+
+/// The same, with more in the daemon's configuration, and the router that says who connects.
+pub(crate) fn stage_with(
+    test: &str,
+    policy: &str,
+    config: &str,
+    router_connects: Connect,
+) -> Option<(Turn, Stage)> {
     require::or_skip(test, require::program("bird"))?;
     require::or_skip(test, Lab::new())?;
     let programs = programs();
     let turn = Turn::wait();
-    let stage = Stage::start(programs, policy).unwrap_or_else(|error| panic!("{error}"));
-    Some((turn, stage))
+    let stage = Stage::start_with(programs, policy, config, router_connects);
+    Some((turn, stage.unwrap_or_else(|error| panic!("{error}"))))
 }
 
 /// Processes whose command line names `text`, as `pid command line`.

@@ -11,7 +11,7 @@ use tidegate_model::{
 use super::*;
 use crate::policy::{
     BreakerLimits, Budgets, EffectAim, Enforcement, Family, FilterAction, FlapBudget, Judging,
-    Matcher, Peer, Response, ResponseAction, RtbhProfile, SeverityScale, SpeakerIdentity,
+    Location, Matcher, Peer, Response, ResponseAction, RtbhProfile, SeverityScale, SpeakerIdentity,
 };
 use crate::profile::{ConfinedBy, FlowSpecProfile, Widen};
 
@@ -38,7 +38,7 @@ pub(super) fn prefix(text: &str) -> Prefix {
 pub(super) fn peer(name: &str, families: &[Family]) -> Peer {
     Peer {
         name: name.to_owned(),
-        address: "10.99.0.2".parse().unwrap(),
+        location: Location::Host("10.99.0.2".parse().unwrap()),
         asn: 65001,
         port: Peer::DEFAULT_PORT,
         local_address: None,

@@ -204,10 +204,12 @@ impl<'a> Owned<'a> {
         let owned: Vec<Prefix> = self.prefixes.iter().flat_map(PrefixList::prefixes).collect();
         let mut never_touch: Vec<Prefix> =
             self.never_touch.iter().flat_map(PrefixList::prefixes).collect();
-        let sessions = peers.iter().flat_map(|peer| [Some(peer.address), peer.local_address]);
-        for session in sessions.flatten().map(Prefix::host) {
-            let inside = |list: &[Prefix]| list.iter().any(|prefix| prefix.contains(&session));
-            if inside(&owned) && !inside(&never_touch) {
+        let sessions = peers
+            .iter()
+            .flat_map(|peer| [Some(peer.location.prefix()), peer.local_address.map(Prefix::host)]);
+        for session in sessions.flatten() {
+            let inside = never_touch.iter().any(|prefix| prefix.contains(&session));
+            if !inside && owned.iter().any(|prefix| prefix.overlaps(&session)) {
                 never_touch.push(session);
             }
         }

@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use tidegate_model::Prefix;
+
 use super::name;
 use super::network::as_number;
 use super::profiles::Profiles;
-use crate::policy::{ConnectMode, Family, Peer, RtbhProfile, Via};
+use crate::policy::{ConnectMode, Family, Location, Peer, RtbhProfile, Via};
 use crate::profile::read::{self, Communities, words};
 use crate::profile::{NextHop, Profile, Sessions};
 use crate::text::{Table, Value};
 
 /// No policy has more peers than this: each is a session with timers and a route set of its own.
 const MAX_PEERS: usize = 256;
+/// Most neighbours from one prefix.
+const MAX_LIMIT: u16 = 256;
 /// RFC 4271 §4.2: zero, which is refused here, or at least three seconds.
 const SHORTEST_HOLD: Duration = Duration::from_secs(3);
 /// Two octets on the wire.
@@ -28,7 +32,7 @@ pub(super) struct Peers<'a> {
 /// A peer as far as it could be read.
 pub(super) struct DraftPeer<'a> {
     name: Option<(&'a str, Value<'a>)>,
-    address: Option<(IpAddr, Value<'a>)>,
+    location: Option<(Location, Value<'a>)>,
     via: Option<(String, Value<'a>)>,
     /// `None` if faulty.
     pub(super) families: Option<BTreeSet<Family>>,
@@ -72,18 +76,32 @@ impl<'a> Peers<'a> {
         let mut names = BTreeMap::new();
         let mut addresses = BTreeMap::new();
         let mut daemons = BTreeMap::new();
+        let mut ranges = Vec::new();
         for peer in &self.peers {
             if let Some((name, value)) = &peer.name {
                 unique(&mut names, *name, value, "name");
             }
-            if let Some((address, value)) = &peer.address {
-                unique(&mut addresses, *address, value, "address");
+            if let Some((location, value)) = &peer.location {
+                unique(&mut addresses, location.to_string(), value, "address");
+                if let Location::Range { prefix, .. } = location {
+                    check_overlap(&ranges, *prefix, value);
+                    ranges.push((*prefix, value));
+                }
             }
             if let Some((daemon, value)) = &peer.via {
                 unique(&mut daemons, daemon.as_str(), value, "`via`");
             }
         }
         self.peers.iter().filter_map(|peer| peer.peer.clone()).collect()
+    }
+}
+
+/// Reports a prefix of neighbours that has addresses in common with one of `ranges`.
+fn check_overlap(ranges: &[(Prefix, &Value<'_>)], prefix: Prefix, value: &Value<'_>) {
+    let other = ranges.iter().find(|(other, _)| *other != prefix && other.overlaps(&prefix));
+    if let Some((other, first)) = other {
+        let message = format!("{prefix} and {other} at {} have addresses in common", first.place());
+        value.error(message, "write prefixes of which a neighbour is in one only");
     }
 }
 
@@ -105,19 +123,16 @@ impl<'a> DraftPeer<'a> {
     fn read(table: &Table<'a>, profiles: &Profiles<'a>) -> Self {
         let named = table.required("name", "\"edge-1\"");
         let named = named.and_then(|value| Some((name(&value)?, value)));
-        let address = table.required("address", "\"10.0.0.2\"");
-        let address = address.and_then(|value| Some((host(&value)?, value)));
+        let location = location(table);
+        let address = location.as_ref().map(|(location, _)| *location).and_then(Location::host);
         let asn = table.required("as", "65001").and_then(|value| as_number(&value));
         let port = table
             .optional("port", "179")
             .map_or(Some(Peer::DEFAULT_PORT), |value| value.integer(1..=u16::MAX));
         let local_address = table
             .optional("local-address", "\"10.0.0.1\"")
-            .map_or(Some(None), |value| local(&value, address.as_ref().map(|(it, _)| *it)));
-        let mode =
-            table.optional("mode", "\"active\"").map_or(Some(ConnectMode::Active), |value| {
-                value.choice("a connect mode", &words(ConnectMode::ALL, ConnectMode::name))
-            });
+            .map_or(Some(None), |value| local(&value, address));
+        let mode = connect_mode(table, location.as_ref().map(|(location, _)| *location));
         let hold_time = table
             .optional("hold-time", "\"9s\"")
             .map_or(Some(Peer::DEFAULT_HOLD_TIME), |value| hold_time(&value));
@@ -142,7 +157,7 @@ impl<'a> DraftPeer<'a> {
             check_sessions(table, &accepts)?;
             Some(Peer {
                 name: named.as_ref()?.0.to_owned(),
-                address: address.as_ref()?.0,
+                location: location.as_ref()?.0,
                 asn: asn?,
                 port: port?,
                 local_address,
@@ -160,8 +175,53 @@ impl<'a> DraftPeer<'a> {
             })
         };
         let peer = parts();
-        Self { peer, name: named, address, via: via.flatten(), families }
+        Self { peer, name: named, location, via: via.flatten(), families }
     }
+}
+
+/// `address`, or `listen-range` with `listen-limit`.
+fn location<'a>(table: &Table<'a>) -> Option<(Location, Value<'a>)> {
+    let limit = table.optional("listen-limit", "16");
+    let Some(value) = table.optional("listen-range", "\"10.0.1.0/24\"") else {
+        if let Some(limit) = limit {
+            let message = "`listen-limit` is for neighbours from a prefix";
+            limit.error_at_key(
+                message,
+                "leave it out, or write `listen-range` instead of `address`",
+            );
+        }
+        let value = table.required("address", "\"10.0.0.2\"")?;
+        return Some((Location::Host(host(&value)?), value));
+    };
+    for key in ["address", "port", "local-address", "via"] {
+        if let Some(other) = table.optional(key, "") {
+            let message = format!("`{key}` and `listen-range` exclude each other");
+            other.error_at_key(message, "write `listen-range` alone: who is in it connects to us");
+            return None;
+        }
+    }
+    let prefix = value.string()?.parse::<Prefix>();
+    let prefix = value.reported(prefix)?;
+    let limit =
+        limit.map_or(Some(Location::DEFAULT_LIMIT), |limit| limit.integer(1..=MAX_LIMIT))?;
+    Some((Location::Range { prefix, limit }, value))
+}
+
+/// Who connects: neighbours from a prefix always do.
+fn connect_mode(table: &Table<'_>, location: Option<Location>) -> Option<ConnectMode> {
+    let value = table.optional("mode", "\"active\"");
+    let mode = value
+        .as_ref()
+        .map(|value| value.choice("a connect mode", &words(ConnectMode::ALL, ConnectMode::name)));
+    let Some(Location::Range { .. }) = location else {
+        return mode.unwrap_or(Some(ConnectMode::Active));
+    };
+    if let (Some(value), Some(Some(ConnectMode::Active | ConnectMode::Both))) = (value, mode) {
+        let message = "neighbours from a prefix connect to us; we do not know where they are";
+        value.error(message, "leave it out, or write `mode = \"passive\"`");
+        return None;
+    }
+    Some(ConnectMode::Passive)
 }
 
 /// Reports blackholes and FlowSpec on one session to a peer that wants two.

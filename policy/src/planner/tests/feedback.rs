@@ -28,7 +28,7 @@ fn sight(excess: f64) -> Sight {
 fn two_peers() -> Policy {
     let mut policy = policy();
     policy.peers.push(peer("second", Family::ALL));
-    policy.peers[1].address = "10.99.0.3".parse().unwrap();
+    policy.peers[1].location = Location::Host("10.99.0.3".parse().unwrap());
     policy.responses[0].peers.push("second".to_owned());
     policy
 }

@@ -7,7 +7,7 @@ use crate::profile::{ActionKind, Component, Lengths, builtin};
 fn two_peers(filter: FilterAction, change: impl FnOnce(&mut Policy)) -> Policy {
     let mut policy = policy();
     let mut second = peer("b", Family::ALL);
-    second.address = "10.99.0.3".parse().unwrap();
+    second.location = Location::Host("10.99.0.3".parse().unwrap());
     policy.peers = vec![peer("a", Family::ALL), second];
     let action = ResponseAction::FlowSpec(filter);
     policy.responses = vec![response("filter", action, from(Severity::Low))];

@@ -186,7 +186,7 @@ fn is_safe(
         if policy.space.never_touch.iter().any(touches) {
             return fail("never touch");
         }
-        if policy.peers.iter().any(|peer| destination.contains_address(peer.address)) {
+        if policy.peers.iter().any(|peer| destination.overlaps(&peer.location.prefix())) {
             return fail("session");
         }
         match &key.nlri {

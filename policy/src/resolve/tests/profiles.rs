@@ -146,7 +146,7 @@ profile = "c"
     p.toml:19:1: error: `colour` is not known in `peers`
       19 | colour = "red"
          | ^^^^^^
-      help: write one of `address`, `as`, `communities`, `confined-by`, `families`, `flowspec`, `hold-time`, `local-address`, `max-routes`, `mode`, `name`, `port` or 4 others
+      help: write one of `address`, `as`, `communities`, `confined-by`, `families`, `flowspec`, `hold-time`, `listen-limit`, `listen-range`, `local-address`, `max-routes`, `mode` or 6 others
     "#);
 }
 

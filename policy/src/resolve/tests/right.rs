@@ -11,8 +11,8 @@ use tidegate_model::{
 
 use super::{LEAST, PEER, beside_least, file, resolve};
 use crate::policy::{
-    ConnectMode, DEFAULT_GROUP, Family, FilterAction, Judging, Policy, ResponseAction, RtbhProfile,
-    SeverityScale, default_thresholds,
+    ConnectMode, DEFAULT_GROUP, Family, FilterAction, Judging, Location, Policy, ResponseAction,
+    RtbhProfile, SeverityScale, default_thresholds,
 };
 use crate::resolve::read;
 use crate::text::Collector;
@@ -68,6 +68,22 @@ fn a_peer_has_every_default() {
     assert_eq!(peer.rtbh, RtbhProfile::default());
     assert!(peer.rtbh.communities.contains(&Community::BLACKHOLE));
     assert_eq!((peer.local_address, peer.max_routes), (None, 200));
+}
+
+#[test]
+fn neighbours_may_come_from_a_prefix() {
+    let range = |more: &str| {
+        let text = format!("[[peers]]\nname = \"racks\"\nas = 65001\n{more}\n");
+        right(&text).peer("racks").unwrap().clone()
+    };
+    let peer = range("listen-range = \"203.0.113.16/28\"");
+    let prefix = prefix("203.0.113.16/28");
+    assert_eq!(peer.location, Location::Range { prefix, limit: 16 });
+    assert_eq!(peer.mode, ConnectMode::Passive);
+    let peer = range("listen-range = \"2001:db8:9::/64\"\nlisten-limit = 3\nmode = \"passive\"");
+    assert!(matches!(peer.location, Location::Range { limit: 3, .. }));
+    let text = "[[peers]]\nname = \"racks\"\nas = 65001\nlisten-range = \"203.0.113.16/28\"\n";
+    assert_eq!(right(text).space.never_touch, [prefix]);
 }
 
 #[test]

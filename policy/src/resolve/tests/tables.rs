@@ -512,6 +512,56 @@ local-address = "2001:db8::1"
 }
 
 #[test]
+fn neighbours_from_prefixes() {
+    insta::assert_snapshot!(mistakes_in(r#"[[peers]]
+name = "both"
+address = "10.0.0.2"
+listen-range = "10.0.1.0/24"
+as = 65001
+[[peers]]
+name = "active"
+listen-range = "10.0.1.0/24"
+mode = "both"
+as = 65001
+[[peers]]
+name = "overlap"
+listen-range = "10.0.0.0/16"
+listen-limit = 0
+as = 65001
+[[peers]]
+name = "alone"
+address = "10.0.0.9"
+listen-limit = 3
+as = 65001
+[[peers]]
+name = "second"
+listen-range = "10.0.1.0/28"
+as = 65001
+"#), @r#"
+    p.toml:3:1: error: `address` and `listen-range` exclude each other
+      3 | address = "10.0.0.2"
+        | ^^^^^^^
+      help: write `listen-range` alone: who is in it connects to us
+    p.toml:9:8: error: neighbours from a prefix connect to us; we do not know where they are
+      9 | mode = "both"
+        |        ^^^^^^
+      help: leave it out, or write `mode = "passive"`
+    p.toml:14:16: error: `peers.listen-limit` must be from 1 to 256, not 0
+      14 | listen-limit = 0
+         |                ^
+      help: write `listen-limit = 16`
+    p.toml:19:1: error: `listen-limit` is for neighbours from a prefix
+      19 | listen-limit = 3
+         | ^^^^^^^^^^^^
+      help: leave it out, or write `listen-range` instead of `address`
+    p.toml:23:16: error: 10.0.1.0/28 and 10.0.1.0/24 at p.toml:8 have addresses in common
+      23 | listen-range = "10.0.1.0/28"
+         |                ^^^^^^^^^^^^^
+      help: write prefixes of which a neighbour is in one only
+    "#);
+}
+
+#[test]
 fn peers_that_would_leak_blackholes() {
     insta::assert_snapshot!(mistakes_in(r#"[[peers]]
 name = "a"
