@@ -20,6 +20,7 @@ impl TrafficSummary {
             evicted,
             lost,
             blind,
+            dark_since,
         } = other;
         self.start = self.start.min(start);
         self.end = self.end.max(end);
@@ -29,6 +30,7 @@ impl TrafficSummary {
         self.unprotected += unprotected;
         self.lost += lost;
         self.blind |= blind;
+        self.dark_since = self.dark_since.max(dark_since);
         self.evicted.resize(self.evicted.len().max(evicted.len()), 0);
         for (mine, theirs) in self.evicted.iter_mut().zip(evicted) {
             *mine += theirs;

@@ -40,6 +40,9 @@ pub struct TrafficSummary {
     pub lost: u64,
     /// Nothing could be seen: the interface was down, the reader stalled. Filled in by the driver.
     pub blind: bool,
+    /// Since when the latest of several interfaces to be given up has carried nothing, if one is:
+    /// what was seen through it before may go on unseen. Filled in by the driver.
+    pub dark_since: Option<Timestamp>,
 }
 
 impl TrafficSummary {

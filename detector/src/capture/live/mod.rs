@@ -21,6 +21,10 @@
 //! only to the worker that saw what caused them.
 //!
 //! One interface of several that cannot be seen makes the tick blind: what came through it may go on.
+//! After [`GIVEN_UP_AFTER`] ticks are not blind for its sake any more, as long as another can be seen:
+//! they say since when it has been dark, and an attack that was known by then is held open for
+//! [ten minutes](crate::TrafficSummary::dark_since). An interface that never comes back thus hides
+//! nothing that begins later, and delays no end for ever. The moment it is up again it counts.
 //!
 //! Absent on purpose: timestamps of the interface's own clock, which nothing ties to the others.
 
@@ -67,6 +71,10 @@ const MAX_BATCHES_BEHIND: usize = 256;
 
 /// How often a lost interface is looked for.
 const REATTACH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Of several interfaces, one that has been down for so long is not waited for any more: ticks are
+/// not blind for its sake.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// libpcap's device that captures on all interfaces. It has no index and never goes down.
 const ANY: &str = "any";

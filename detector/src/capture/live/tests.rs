@@ -392,6 +392,46 @@ fn one_of_several_links_that_goes_is_blindness() {
     });
 }
 
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_link_that_stays_down_is_given_up_if_there_is_another() {
+    in_namespace("a_link_that_stays_down_is_given_up_if_there_is_another", || {
+        make_second_pair();
+        let interfaces = vec!["tg0".to_owned(), "tg2".to_owned()];
+        let capture = LiveCapture::open(&LiveOptions { interfaces, ..options() }).unwrap();
+        let mut keeper = Keeper::new(&capture.probe, &capture.options, &capture.ports);
+        let feed = Feed::new(&intake(), 1, CaptureControl::default(), Timestamp::ZERO);
+        let mut worker = Worker::new(0, &capture.ports, None, feed);
+        let mut view = |now: Timestamp| {
+            keeper.look_after(&capture.ports, now);
+            let view = worker.view(now);
+            (view.clear, view.dark_since)
+        };
+        let [begin, later] = [1, 100].map(|seconds| Timestamp::ZERO + TICK * 100 * seconds);
+        until("both are up", || view(begin) == (true, None));
+        // The other end down: no carrier.
+        ip("link set tg3 down");
+        until("one is down", || view(begin) == (false, None));
+        assert_eq!(view(begin + (GIVEN_UP_AFTER - TICK)), (false, None));
+        assert_eq!(view(begin + GIVEN_UP_AFTER), (true, Some(begin)));
+        // With the last one nothing is seen at all, however long.
+        ip("link set tg1 down");
+        until("both are down", || view(later) == (false, Some(begin)));
+        assert_eq!(view(later + GIVEN_UP_AFTER * 9), (false, Some(later)));
+        ip("link set tg3 up");
+        until("the first is back", || view(later + GIVEN_UP_AFTER * 9) == (true, Some(later)));
+        ip("link set tg1 up");
+        until("both are back", || view(later + GIVEN_UP_AFTER * 9) == (true, None));
+    });
+}
+
 fn make_second_pair() {
     ip("link add name tg2 type veth peer name tg3");
     ip("link set tg2 up");
@@ -510,7 +550,12 @@ fn what_is_taken_while_a_link_is_opened_again_is_kept() {
 
         make_pair();
         let before = good();
-        keeper.look_after(&capture.ports, Timestamp::ZERO + REATTACH_INTERVAL);
+        let now = Timestamp::ZERO + REATTACH_INTERVAL;
+        // A new link takes a moment until it can carry packets.
+        until("it is opened again", || {
+            keeper.look_after(&capture.ports, now);
+            good() != 0
+        });
         assert!(!port.renew(0, &mut slot, before));
         assert!(port.renew(0, &mut slot, good()), "what was taken is lost");
 

@@ -13,7 +13,7 @@ use super::feed::Feed;
 use super::interfaces::dropped_by;
 use super::link_state::{LinkProbe, LinkState};
 use super::options::LiveOptions;
-use super::{ANY, BATCH, MAX_BATCHES_BEHIND, REATTACH_INTERVAL};
+use super::{ANY, BATCH, GIVEN_UP_AFTER, MAX_BATCHES_BEHIND, REATTACH_INTERVAL};
 use crate::{TICK, TrafficSummary};
 
 /// How often an interface's own drop counters are read.
@@ -21,6 +21,9 @@ const DROPS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The generation of the attachments that a capture begins with.
 pub(super) const FIRST_GENERATION: u64 = 1;
+
+/// In [`Shared::down_since`]: it can carry packets.
+const UP: u64 = u64::MAX;
 
 /// What the workers know of an interface together. The first worker looks after it.
 pub(super) struct Shared {
@@ -30,7 +33,8 @@ pub(super) struct Shared {
     index: AtomicU32,
     /// Which attachments are good: those of this generation. Zero if they are lost.
     pub(super) generation: AtomicU64,
-    up: AtomicBool,
+    /// Since when it has been unable to carry packets, in nanoseconds; [`UP`] if it can.
+    down_since: AtomicU64,
     /// Attachments that the first worker opened for the others, by worker, each group of a later
     /// generation than the one before. Whoever finds the lock taken tries again in the next tick.
     pub(super) opened: Mutex<Vec<Option<Attachment>>>,
@@ -43,7 +47,7 @@ impl Shared {
             counters: Arc::new(Counters::new(name)),
             index: AtomicU32::new(group.first().map_or(0, |attachment| attachment.index)),
             generation: AtomicU64::new(FIRST_GENERATION),
-            up: AtomicBool::new(true),
+            down_since: AtomicU64::new(UP),
             opened: Mutex::new(group.into_iter().map(Some).collect()),
         }
     }
@@ -77,6 +81,26 @@ impl Shared {
         let _ = self.generation.compare_exchange(generation, lost, now, now);
     }
 
+    /// Notes at `now` whether it can carry packets.
+    fn note(&self, now: Timestamp, state: LinkState) {
+        if matches!(state, LinkState::Up { .. }) {
+            self.down_since.store(UP, Ordering::Relaxed);
+        } else {
+            let (order, since) = (Ordering::Relaxed, now.as_nanos());
+            let _ = self.down_since.compare_exchange(UP, since, order, order);
+        }
+    }
+
+    fn down_since(&self) -> Option<Timestamp> {
+        let since = self.down_since.load(Ordering::Relaxed);
+        (since != UP).then(|| Timestamp::from_nanos(since))
+    }
+
+    /// Since when it has been down, if it has been for so long that nobody waits for it.
+    fn given_up(&self, now: Timestamp) -> Option<Timestamp> {
+        self.down_since().filter(|since| now.since(*since) >= GIVEN_UP_AFTER)
+    }
+
     /// The attachment that was opened for `worker`, if there is one.
     fn take(&self, worker: usize) -> Option<Attachment> {
         self.opened.try_lock().ok()?.get_mut(worker)?.take()
@@ -108,8 +132,8 @@ impl<'a> Keeper<'a> {
         let retry = now >= self.retry;
         for port in ports.iter().filter(|port| port.name != ANY) {
             let state = self.probe.state(&port.name);
+            port.note(now, state);
             let up = matches!(state, LinkState::Up { .. });
-            port.up.store(up, Ordering::Relaxed);
             if state.index() != Some(port.index.load(Ordering::Relaxed)) {
                 port.generation.store(0, Ordering::Relaxed);
             }
@@ -149,6 +173,14 @@ impl<'a> Keeper<'a> {
     }
 }
 
+/// What a worker can see.
+pub(super) struct View {
+    /// Packets can arrive from every interface that has not been given up, and there is one.
+    pub(super) clear: bool,
+    /// Since when the latest interface that was given up has been down.
+    pub(super) dark_since: Option<Timestamp>,
+}
+
 /// One capture thread.
 pub(super) struct Worker<'a> {
     number: usize,
@@ -182,7 +214,7 @@ impl<'a> Worker<'a> {
         self.catch_up();
         self.feed.meter.finish_tick(begin);
         let mut end = begin + TICK;
-        let mut could_see = self.can_see();
+        let mut could_see = self.view(begin).clear;
         while !stop.load(Ordering::Relaxed) {
             let undisturbed = self.collect(clock, end);
             if clock() >= end + TICK {
@@ -192,15 +224,16 @@ impl<'a> Worker<'a> {
             let dropped =
                 self.keeper.as_mut().map_or(0, |keeper| keeper.look_after(self.ports, now));
             let settled = self.settle();
-            let can_see = self.can_see();
+            let view = self.view(now);
             // The last whole tick that is over: later ones are still being filled.
             end = end + TICK * whole_ticks(now.since(end));
             let mut summary = self.feed.meter.finish_tick(end);
             summary.lost += dropped + self.count_lost();
-            summary.blind |= !(could_see && can_see && undisturbed && settled);
+            summary.blind |= !(could_see && view.clear && undisturbed && settled);
+            summary.dark_since = view.dark_since;
             on_tick(summary);
             self.feed.finish_tick(end);
-            could_see = can_see;
+            could_see = view.clear;
             end = end + TICK;
         }
     }
@@ -217,7 +250,7 @@ impl<'a> Worker<'a> {
                 return undisturbed;
             }
             let left = if more { Duration::ZERO } else { left };
-            undisturbed &= self.wait(left, &mut troubled);
+            undisturbed &= self.wait(end, left, &mut troubled);
             more = false;
             for index in 0..self.attachments.len() {
                 more |= self.observe(index) == Some(BATCH);
@@ -225,13 +258,16 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Waits until packets are there, at most `left`. False if an interface is troubled.
-    fn wait(&self, left: Duration, troubled: &mut [bool]) -> bool {
-        let attached = self.attachments.iter().zip(troubled.iter_mut());
+    /// Waits until packets are there, at most `left`. False if an interface is troubled that has not
+    /// been given up at `now`.
+    fn wait(&self, now: Timestamp, left: Duration, troubled: &mut [bool]) -> bool {
+        let attached = self.ports.iter().zip(&self.attachments).zip(troubled.iter_mut());
         let (mut fds, mut owners): (Vec<_>, Vec<_>) = attached
             .filter(|(_, troubled)| !**troubled)
-            .filter_map(|(attachment, troubled)| Some((attachment.as_ref()?, troubled)))
-            .map(|(attachment, troubled)| (PollFd::new(attachment, PollFlags::IN), troubled))
+            .filter_map(|((port, attachment), troubled)| {
+                let fd = PollFd::new(attachment.as_ref()?, PollFlags::IN);
+                Some((fd, (port, troubled)))
+            })
             .unzip();
         if fds.is_empty() {
             std::thread::sleep(left);
@@ -244,10 +280,10 @@ impl<'a> Worker<'a> {
         // An interrupted wait is a short one.
         let _ = poll(&mut fds, Some(&timeout));
         let trouble = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
-        for (fd, troubled) in fds.iter().zip(&mut owners) {
+        for (fd, (_, troubled)) in fds.iter().zip(&mut owners) {
             **troubled = fd.revents().intersects(trouble);
         }
-        !owners.iter().any(|troubled| **troubled)
+        !owners.iter().any(|(port, troubled)| **troubled && port.given_up(now).is_none())
     }
 
     /// Observes a batch of the interface at `index`, and returns how many packets there were.
@@ -281,15 +317,24 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Whether packets can arrive now from every interface. Lets go of one that is gone, and takes
-    /// it when it is back.
-    fn can_see(&mut self) -> bool {
-        let mut all = true;
+    /// What can be seen at `now`. Lets go of an interface that is gone, and takes it when it is
+    /// back.
+    pub(super) fn view(&mut self, now: Timestamp) -> View {
+        let mut view = View { clear: true, dark_since: None };
+        let mut seen = false;
         for (port, slot) in self.ports.iter().zip(&mut self.attachments) {
             let generation = port.generation.load(Ordering::Relaxed);
-            all &= port.renew(self.number, slot, generation) && port.up.load(Ordering::Relaxed);
+            let attached = port.renew(self.number, slot, generation);
+            if let Some(since) = port.given_up(now) {
+                view.dark_since = view.dark_since.max(Some(since));
+                continue;
+            }
+            let clear = attached && port.down_since().is_none();
+            seen |= clear;
+            view.clear &= clear;
         }
-        all
+        view.clear &= seen;
+        view
     }
 
     /// Whatever came while a group was not complete has been thrown away by now: its blocks are
