@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use foldhash::quality::FixedState;
 use tidegate_model::{
-    Attack, AttackEvent, AttackId, EndReason, Metric, Occlusion, Prefix, Thresholds, Timestamp,
+    Attack, AttackEvent, AttackId, EndReason, Occlusion, Prefix, Thresholds, Timestamp,
 };
 
 use crate::baseline::{Baselines, InForce, RestoreError, SavedBaselines};
@@ -21,6 +21,10 @@ use crate::tracker::{Progress, Tick, Tracked, Watch};
 
 /// How often watched targets are gone over for those that are calm again.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// Most attacks on single addresses that go on at the same time. An address beyond that is judged
+/// on, and has its attack when another is over; each tick in which it has none is counted in
+/// [`Detector::overlooked`]. So many at once are one flood over networks, which are judged apart.
+const MAX_ATTACKS: usize = 4096;
 /// How fast lost packets are forgotten: the part that one second leaves. Half in a quarter of a
 /// second: a flood that the capture cannot follow must be recognised by what it keeps.
 const LOSS_MEMORY: f64 = 0.0625;
@@ -29,8 +33,9 @@ const LOSS_MEMORY: f64 = 0.0625;
 ///
 /// Bounds: as many watched targets, attacks included, as
 /// [`Judging::max_targets`](crate::Judging); a target beyond that is not watched and counted in
-/// [`Detector::overlooked`], and so is a network beyond the 4096 that are judged. Events wait in the queue until they are polled; one summary makes at
-/// most one for each attack and one for each listed target.
+/// [`Detector::overlooked`], and so is a network beyond the 4096 that are judged, and an attack on
+/// an address beyond the 4096 that go on. Events wait in the queue until they are polled; one summary
+/// makes at most one for each attack and one for each listed target.
 pub struct Detector {
     config: Config,
     space: Space,
@@ -86,6 +91,7 @@ impl Detector {
             end: summary.end,
             span: summary.span(),
             blind: summary.blind,
+            dark_since: summary.dark_since,
             loss: self.loss.part(),
             traffic: None,
         };
@@ -131,9 +137,9 @@ impl Detector {
         let turn =
             self.blocks.advance(&self.space, &judging, &self.memory, tick, targets, attacked);
         self.finish_turn(Scope::Network, turn, tick);
-        let (attacks, blocks) = (&self.attacks, &self.blocks);
+        let (attacks, blocks, space) = (&self.attacks, &self.blocks, &self.space);
         let attacked =
-            |address: IpAddr| attacks.contains_key(&address) || blocks.is_attacked(address);
+            |address: IpAddr| attacks.contains_key(&address) || blocks.is_attacked(space, address);
         let turn =
             self.interface.advance(&self.space, &judging, &self.memory, tick, targets, attacked);
         self.finish_turn(Scope::Interface, turn, tick);
@@ -223,8 +229,11 @@ impl Detector {
             self.borne += 1;
             return;
         }
-        let packets = traffic.unasked.get(Metric::Total).packets;
-        if self.blocks.explains(traffic.address, &crossing, packets) {
+        if self.blocks.explains(&self.space, traffic.address, &crossing) {
+            return;
+        }
+        if self.attacks.len() >= MAX_ATTACKS {
+            self.overlooked += 1;
             return;
         }
         let Some(watch) = self.watched.remove(&traffic.address) else { return };
@@ -252,10 +261,10 @@ impl Detector {
 
     /// What hides the addresses of `target`, from now on.
     pub fn handle_occlusion(&mut self, target: Prefix, occlusion: Occlusion) {
-        for (&address, tracked) in &mut self.attacks {
-            if target.contains_address(address) {
-                tracked.occlude(self.now, occlusion);
-            }
+        // Addresses of a prefix follow one another.
+        let inside = self.attacks.range_mut(target.address()..);
+        for (_, tracked) in inside.take_while(|(address, _)| target.contains_address(**address)) {
+            tracked.occlude(self.now, occlusion);
         }
         for (block, tracked) in self.blocks.attacks.iter_mut().chain(&mut self.interface.attacks) {
             if target.contains(block) {
@@ -371,7 +380,7 @@ impl Detector {
         self.tracked().map(|tracked| (&tracked.attack, tracked.excess()))
     }
 
-    /// Times that a target was not watched because too many others were.
+    /// Times that a target was not watched, or its attack not told, because of too many others.
     #[must_use]
     pub const fn overlooked(&self) -> u64 {
         self.overlooked

@@ -10,8 +10,9 @@
 //!                exit_hold of watched, visible quiet / Ended
 //!
 //!   in Active and Cooling:  other vectors, a new peak, another signature / Updated
-//!   Cooling to Active:      it comes in pulses: held open for twice the pause / Updated
+//!   over a threshold after Cooling: it comes in pulses: held open for twice the pause / Updated
 //!   blind tick, gap:        the quiet does not grow: what was not watched was not quiet
+//!   an interface is dark:   nor does it for ten minutes, if the attack was known before
 //!   Blackholed:             the quiet does not grow: a mitigation hides its own evidence
 //!   visible again:          the quiet starts from zero; still over a threshold / Updated
 //!   input ends:             Ended(InputEnded);  policy drops the target: Ended(NotProtected)
@@ -45,6 +46,8 @@ const NOTABLE_GROWTH: f64 = 1.25;
 const NOTABLE_CONFIDENCE: f64 = 0.1;
 /// Of lost packets no more is made than this: as if one in a thousand had been kept.
 const LEAST_KEPT: f64 = 0.001;
+/// For how long an attack is held open that may go on where an interface has gone dark.
+const DARK_HOLD: Duration = Duration::from_secs(600);
 /// A pause this long, the window not counted, is one between two pulses.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Up to this many times over a threshold, errors about other hosts' packets are no attack. Beyond
@@ -128,12 +131,19 @@ pub(crate) struct Tick<'a> {
     pub(crate) span: Duration,
     /// Nothing could be seen.
     pub(crate) blind: bool,
+    /// Since when one interface of several has carried nothing.
+    pub(crate) dark_since: Option<Timestamp>,
     /// Part of the packets that the capture lost of late.
     pub(crate) loss: f64,
     pub(crate) traffic: Option<&'a TargetTraffic>,
 }
 
 impl Tick<'_> {
+    /// Whether an attack that was known at `detected` may go on where nothing is seen.
+    fn may_hide(&self, detected: Timestamp) -> bool {
+        self.dark_since.is_some_and(|since| detected <= since && self.end.since(since) < DARK_HOLD)
+    }
+
     /// How many times as much came as was seen: what the capture lost would have looked like what
     /// it kept.
     pub(crate) fn scale(&self) -> f64 {
@@ -155,8 +165,9 @@ pub(crate) enum Progress {
 /// Where in its life an attack is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Some rate is at or above the exit threshold.
-    Active,
+    /// Some rate is at or above the exit threshold. After a pause so long it will have come back once
+    /// it is at or above the threshold.
+    Active { after: Option<Duration> },
     /// All are below, for this long.
     Cooling(Duration),
 }
@@ -242,7 +253,7 @@ impl Tracked {
             thresholds,
             watch,
             window,
-            state: State::Active,
+            state: State::Active { after: None },
             occlusion: Occlusion::Visible,
             uncovered: false,
             vectors: vectors.into_iter().map(|estimate| Seen { estimate, at: tick.end }).collect(),
@@ -307,29 +318,37 @@ impl Tracked {
     /// Moves between Active and Cooling; the length of the quiet when it has been long enough.
     fn cool(&mut self, excess: f64, tick: &Tick<'_>, judging: &Judging) -> Option<Duration> {
         if excess >= judging.exit_ratio {
-            if let State::Cooling(quiet) = self.state
-                && quiet >= PAUSE
-            {
-                self.pause = quiet + WINDOW;
-                self.returns = self.returns.saturating_add(1);
-                let hold = hold_after(self.returns, self.pause, judging.exit_hold);
-                self.hold = self.hold.max(hold);
-                self.tell_pulses();
+            let after = match self.state {
+                State::Active { after } => after,
+                State::Cooling(quiet) => (quiet >= PAUSE).then_some(quiet + WINDOW),
+            };
+            self.state = State::Active { after };
+            if let Some(pause) = after.filter(|_| excess >= 1.0) {
+                self.come_back(pause, judging);
             }
-            self.state = State::Active;
             return None;
         }
         let kept = tick.loss < 1.0 - LEAST_KEPT;
-        let watched = !tick.blind && kept && self.occlusion == Occlusion::Visible;
+        let unseen = tick.blind || tick.may_hide(self.attack.detected);
+        let watched = !unseen && kept && self.occlusion == Occlusion::Visible;
         let quiet = match self.state {
             // The window still held the flood at first.
-            State::Active if watched => tick.span.saturating_sub(WINDOW),
-            State::Active => Duration::ZERO,
+            State::Active { .. } if watched => tick.span.saturating_sub(WINDOW),
+            State::Active { .. } => Duration::ZERO,
             State::Cooling(quiet) if watched => quiet + tick.span,
             State::Cooling(quiet) => quiet,
         };
         self.state = State::Cooling(quiet);
         (watched && quiet >= self.hold).then_some(quiet)
+    }
+
+    /// Over the threshold again after a pause.
+    fn come_back(&mut self, pause: Duration, judging: &Judging) {
+        self.state = State::Active { after: None };
+        self.pause = pause;
+        self.returns = self.returns.saturating_add(1);
+        self.hold = self.hold.max(hold_after(self.returns, pause, judging.exit_hold));
+        self.tell_pulses();
     }
 
     /// Classifies again; true if it tells something new.

@@ -121,3 +121,24 @@ fn a_smaller_prefix_of_the_policy_is_the_target() {
     assert_eq!(attack.target.to_string(), "203.0.113.64/26");
     assert_eq!(attack.main_vector(), AttackVector::Amplification(Reflector::Dns));
 }
+
+#[test]
+fn a_flood_that_goes_from_address_to_address_is_one_on_the_network() {
+    // All of a tick goes to one address, and after one or two ticks to the next.
+    for (stay, most) in [(1, 100), (2, 100), (5, 200)] {
+        let mut lab = carpeted();
+        let begin = lab.now;
+        lab.run(60, 400, |n| udp((source(n), 1024), (member(n / 400 / stay as u64), 9), b"", 300));
+        // Who gets ten times what one bears for 50 ms has been flooded, until the network is known.
+        let started = lab.started();
+        let known = started.iter().position(|attack| attack.target == NETWORK.parse().unwrap());
+        assert!(known == Some(started.len() - 1) && started.len() <= stay / 2 + 1, "{started:#?}");
+        let delay = started[started.len() - 1].detected.since(begin);
+        assert!(delay.as_millis() <= most, "{stay} ticks each: {delay:?}");
+    }
+    // That it was spread before says nothing of what is over the threshold now.
+    let mut lab = Lab::new(together(ALL, thresholds(&[]), network()));
+    lab.run(1000, 49, |n| udp((source(n), 1024), (member(n), 9), b"", 300));
+    lab.run(60, 600, |n| udp((source(n), 1024), (member(7), 9), b"", 300));
+    assert!(lab.started().is_empty());
+}

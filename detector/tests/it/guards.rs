@@ -282,3 +282,52 @@ fn a_flood_over_many_networks_is_one_on_the_interface() {
     lab.run(60, 400, |n| udp((source(n), 5000), (member(n), 9), b"", 300));
     assert_eq!(lab.started().len(), 1);
 }
+
+#[test]
+fn an_interface_that_is_dark_holds_open_what_was_known_before_and_for_a_while() {
+    let flood = |n: u64| udp((source(n), 5000), victim(9), b"", 90);
+    let mut lab = Lab::everything();
+    lab.run(30, 100, flood);
+    lab.dark_since = Some(lab.now);
+    lab.quiet(9 * 60 * 100);
+    assert_eq!((lab.started().len(), lab.ended()), (1, 0));
+    lab.quiet(2 * 60 * 100);
+    assert_eq!(lab.ended(), 1);
+
+    // What began later ends as usual, though the interface never comes back.
+    lab.run(30, 100, flood);
+    lab.quiet(30 * 100);
+    assert_eq!((lab.started().len(), lab.ended()), (2, 2));
+}
+
+#[test]
+fn what_only_comes_near_the_threshold_is_no_pulse() {
+    let mut lab = Lab::everything();
+    let flood = |n: u64| udp((source(n), 5000), victim(9), b"", 90);
+    lab.run(100, 60, flood);
+    // Three quarters of the threshold now and then: above the way out, below the way in.
+    for _ in 0..20 {
+        lab.quiet(500);
+        lab.run(200, 15, flood);
+    }
+    assert_eq!(evidence(lab.latest(), "pulses"), "");
+    lab.quiet(1200);
+    assert_eq!((lab.started().len(), lab.ended()), (1, 1));
+}
+
+#[test]
+fn so_many_attacks_go_on_at_once_and_more_are_said() {
+    let mut config = config(ALL, thresholds(&[(Metric::Udp, 10)]));
+    config.judging.max_targets = 8192;
+    let mut lab = Lab::new(config);
+    for _ in 0..30 {
+        for host in 0..5000_u64 {
+            let [.., high, low] = host.to_be_bytes();
+            let target = IpAddr::from([203, 0, high, low]);
+            (0..4).for_each(|n| lab.see(&udp((source(n), 5000), (target, 9), b"", 90)));
+        }
+        lab.tick();
+    }
+    assert_eq!(lab.started().len(), 4096);
+    assert!(lab.detector.overlooked() >= 5000 - 4096, "{}", lab.detector.overlooked());
+}

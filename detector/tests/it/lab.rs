@@ -169,6 +169,8 @@ pub(crate) struct Lab {
     /// Blind ticks, lost frames: set on the summaries to come.
     pub(crate) blind: bool,
     pub(crate) lost: u64,
+    /// Since when one interface of several has carried nothing.
+    pub(crate) dark_since: Option<Timestamp>,
 }
 
 impl Lab {
@@ -177,7 +179,7 @@ impl Lab {
         let mut meter = Meter::new(&config, 7);
         let mut detector = Detector::new(config);
         detector.handle_summary(&meter.finish_tick(now));
-        Self { meter, detector, now, events: Vec::new(), blind: false, lost: 0 }
+        Self { meter, detector, now, events: Vec::new(), blind: false, lost: 0, dark_since: None }
     }
 
     /// Owns everything, as a replay may.
@@ -195,6 +197,7 @@ impl Lab {
         let mut summary = self.meter.finish_tick(self.now);
         summary.blind = self.blind;
         summary.lost = self.lost;
+        summary.dark_since = self.dark_since;
         self.detector.handle_summary(&summary);
         while let Some(event) = self.detector.poll_event() {
             self.events.push(event);
