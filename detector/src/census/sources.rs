@@ -26,7 +26,9 @@ const RECENT: usize = 1024;
 /// Distinct sources, exact while there is room.
 #[derive(Clone, Debug)]
 pub(super) struct Sources {
-    ipv4: RoaringBitmap,
+    /// By the first octet: a bitmap keeps its containers in one row, and to put one into a long row
+    /// takes as long as the row.
+    ipv4: Box<[RoaringBitmap]>,
     ipv4_count: u64,
     ipv6: BTreeSet<u128>,
     /// Some source found no room.
@@ -40,7 +42,7 @@ pub(super) struct Sources {
 impl Default for Sources {
     fn default() -> Self {
         Self {
-            ipv4: RoaringBitmap::new(),
+            ipv4: vec![RoaringBitmap::new(); 256].into(),
             ipv4_count: 0,
             ipv6: BTreeSet::new(),
             full: false,
@@ -116,7 +118,9 @@ impl Sources {
                 false
             }
             IpAddr::V4(source) => {
-                let is_new = self.ipv4.insert(u32::from(source));
+                let [first, ..] = source.octets();
+                let bitmap = self.ipv4.get_mut(usize::from(first));
+                let is_new = bitmap.is_some_and(|bitmap| bitmap.insert(u32::from(source)));
                 self.ipv4_count += u64::from(is_new);
                 is_new
             }
@@ -130,7 +134,11 @@ impl Sources {
 
     fn contains(&self, source: IpAddr) -> bool {
         match source {
-            IpAddr::V4(source) => self.ipv4.contains(u32::from(source)),
+            IpAddr::V4(source) => {
+                let [first, ..] = source.octets();
+                let bitmap = self.ipv4.get(usize::from(first));
+                bitmap.is_some_and(|bitmap| bitmap.contains(u32::from(source)))
+            }
             IpAddr::V6(source) => self.ipv6.contains(&u128::from(source)),
         }
     }
@@ -148,7 +156,7 @@ impl Sources {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = IpAddr> {
-        let ipv4 = self.ipv4.iter().map(|source| IpAddr::V4(Ipv4Addr::from(source)));
+        let ipv4 = self.ipv4.iter().flatten().map(|source| IpAddr::V4(Ipv4Addr::from(source)));
         let ipv6 = self.ipv6.iter().map(|source| IpAddr::V6(Ipv6Addr::from(*source)));
         ipv4.chain(ipv6)
     }
@@ -162,14 +170,16 @@ impl Sources {
     /// is in it.
     #[cfg(test)]
     pub(super) fn octets(&self) -> usize {
-        let statistics = self.ipv4.statistics();
+        let (mut containers, mut arrays, mut others) = (0, 0, 0);
+        for statistics in self.ipv4.iter().map(RoaringBitmap::statistics) {
+            containers += statistics.n_containers as usize;
+            arrays += statistics.n_bytes_array_containers as usize;
+            others += statistics.n_bytes_bitset_containers as usize;
+            others += statistics.n_bytes_run_containers as usize;
+        }
         // Besides its content a container has a header, and a small one room to grow.
-        let containers = statistics.n_containers as usize * 40;
-        let growth = statistics.n_bytes_array_containers as usize;
-        let content = statistics.n_bytes_array_containers
-            + statistics.n_bytes_bitset_containers
-            + statistics.n_bytes_run_containers;
-        content as usize + growth.min(self.kept() * 2) + containers + self.ipv6.len() * 24
+        let growth = arrays.min(self.kept() * 2);
+        arrays + others + growth + containers * 40 + self.ipv6.len() * 24
     }
 
     pub(super) const fn cost(&self) -> usize {
