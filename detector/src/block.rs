@@ -15,7 +15,6 @@ use tidegate_model::{AttackId, Metric, Prefix};
 use crate::config::{Config, Group, Judging};
 use crate::judge::{Crossing, is_notable};
 use crate::memory::Memory;
-use crate::sample::scaled;
 use crate::space::{GroupIndex, Space};
 use crate::summary::TargetTraffic;
 use crate::tracker::{Progress, Tick, Tracked, Watch};
@@ -247,8 +246,7 @@ impl Blocks {
         let Some(Some(judged)) = self.groups.get(usize::from(gathered.group)) else { return };
         let thresholds = &judged.group.thresholds;
         if !self.watched.contains_key(&block) {
-            let counts = scaled(&gathered.traffic.unasked, tick.scale());
-            if !is_notable(&counts, tick.span, thresholds) {
+            if !is_notable(&gathered.traffic.unasked, tick.span, thresholds) {
                 return;
             }
             if self.watched.len() + self.attacks.len() >= MAX_BLOCKS {
@@ -267,7 +265,7 @@ impl Blocks {
         };
         let watched = self.watched.entry(block).or_insert_with(new);
         // Time without traffic leaks first, so that the onset is not put before it.
-        watched.watch.add(start, None, thresholds, judging, 1.0);
+        watched.watch.add(start, None, thresholds, judging);
         if watched.watch.judge.over(thresholds, judging.tolerance).is_empty() {
             watched.receivers = Receivers::default();
         }
@@ -276,7 +274,7 @@ impl Blocks {
             watched.receivers.add(member.address, packets);
         }
         let traffic = gathered.looked_at();
-        watched.watch.add(tick.end, Some(&traffic), thresholds, judging, tick.scale());
+        watched.watch.add(tick.end, Some(&traffic), thresholds, judging);
         let crossing = watched.watch.judge.crossing(thresholds, judging.tolerance);
         let Some(crossing) = crossing.filter(|_| !watched.receivers.are_one()) else { return };
         if watched.watch.is_borne(tick.end, &crossing, thresholds, judging) {
@@ -305,7 +303,7 @@ impl Blocks {
         let groups = &self.groups;
         self.watched.retain(|_, watched| {
             let Some(Some(judged)) = groups.get(usize::from(watched.group)) else { return false };
-            watched.watch.add(tick.end, None, &judged.group.thresholds, judging, 1.0);
+            watched.watch.add(tick.end, None, &judged.group.thresholds, judging);
             !watched.watch.judge.is_calm()
         });
     }

@@ -13,8 +13,8 @@ use crate::baseline::{Baselines, InForce, RestoreError, SavedBaselines};
 use crate::block::{Blocks, Scope, Turn};
 use crate::config::{Config, Group};
 use crate::judge::is_notable;
+use crate::loss::Loss;
 use crate::memory::Memory;
-use crate::sample::scaled;
 use crate::space::Space;
 use crate::summary::{TargetTraffic, TrafficSummary};
 use crate::tracker::{Progress, Tick, Tracked, Watch};
@@ -25,9 +25,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// on, and has its attack when another is over; each tick in which it has none is counted in
 /// [`Detector::overlooked`]. So many at once are one flood over networks, which are judged apart.
 const MAX_ATTACKS: usize = 4096;
-/// How fast lost packets are forgotten: the part that one second leaves. Half in a quarter of a
-/// second: a flood that the capture cannot follow must be recognised by what it keeps.
-const LOSS_MEMORY: f64 = 0.0625;
 
 /// Judges, classifies and tracks: the state behind every protected address that is not quiet.
 ///
@@ -86,7 +83,7 @@ impl Detector {
     /// Takes in what the meter counted; the time is the summary's end.
     pub fn handle_summary(&mut self, summary: &TrafficSummary) {
         self.now = self.now.max(summary.end);
-        self.loss.add(summary);
+        self.loss.add(summary.span(), summary.lost, summary.packets);
         let tick = Tick {
             end: summary.end,
             span: summary.span(),
@@ -188,7 +185,7 @@ impl Detector {
             let group = self.config.groups.get(usize::from(index))?;
             (!attacked.contains(group.name.as_str())).then_some(index)
         };
-        let seen = (tick.scale(), tick.loss, tick.blind);
+        let seen = (tick.loss, tick.blind);
         self.baselines.add(tick.end, seen, targets, &self.config.groups, group_of);
     }
 
@@ -201,13 +198,13 @@ impl Detector {
         };
         let judging = &self.config.judging;
         let is_new = !self.watched.contains_key(&traffic.address);
-        let counts = scaled(&traffic.unasked, tick.scale());
-        if is_new && !is_notable(&counts, tick.span, floor) {
+        let counts = &traffic.unasked;
+        if is_new && !is_notable(counts, tick.span, floor) {
             return;
         }
-        let thresholds = self.baselines.thresholds(tick.end, traffic.address, group);
+        let thresholds = self.baselines.thresholds(traffic.address, group);
         if is_new {
-            if !is_notable(&counts, tick.span, &thresholds) {
+            if !is_notable(counts, tick.span, &thresholds) {
                 return;
             }
             if self.watched.len() + self.attacks.len() >= judging.max_targets {
@@ -220,8 +217,8 @@ impl Detector {
         let watch =
             self.watched.entry(traffic.address).or_insert_with(|| Watch::new(start, past()));
         // Time without traffic leaks first, so that the onset is not put before it.
-        watch.add(start, None, &thresholds, judging, 1.0);
-        watch.add(tick.end, Some(traffic), &thresholds, judging, tick.scale());
+        watch.add(start, None, &thresholds, judging);
+        watch.add(tick.end, Some(traffic), &thresholds, judging);
         let Some(crossing) = watch.judge.crossing(&thresholds, judging.tolerance) else {
             return;
         };
@@ -252,8 +249,8 @@ impl Detector {
         let baselines = &self.baselines;
         self.watched.retain(|&address, watch| {
             let Some(group) = group_of(space, config, address) else { return false };
-            let thresholds = baselines.thresholds(now, address, group);
-            watch.add(now, None, &thresholds, &config.judging, 1.0);
+            let thresholds = baselines.thresholds(address, group);
+            watch.add(now, None, &thresholds, &config.judging);
             !watch.judge.is_calm()
         });
         self.memory.forget_old(now);
@@ -329,7 +326,7 @@ impl Detector {
     #[must_use]
     pub fn in_force(&self, address: IpAddr) -> Vec<InForce> {
         let group = group_of(&self.space, &self.config, address);
-        group.map_or_else(Vec::new, |group| self.baselines.in_force(self.now, address, group))
+        group.map_or_else(Vec::new, |group| self.baselines.in_force(address, group))
     }
 
     /// Times that a host was not learned about because too many others were.
@@ -398,25 +395,4 @@ fn floors(config: &Config, baselines: &Baselines) -> Vec<Thresholds> {
 /// The group that protects `address`.
 fn group_of<'a>(space: &Space, config: &'a Config, address: IpAddr) -> Option<&'a Group> {
     config.groups.get(usize::from(space.group_of(address)?))
-}
-
-/// Packets lost and seen of late.
-#[derive(Clone, Copy, Debug, Default)]
-struct Loss {
-    lost: f64,
-    seen: f64,
-}
-
-impl Loss {
-    #[expect(clippy::cast_precision_loss, reason = "a share of counts far below 2^52")]
-    fn add(&mut self, summary: &TrafficSummary) {
-        let memory = LOSS_MEMORY.powf(summary.span().as_secs_f64());
-        self.lost = self.lost * memory + summary.lost as f64;
-        self.seen = self.seen * memory + summary.packets as f64;
-    }
-
-    /// The part of what came of late that was lost; none once less than a packet is remembered.
-    fn part(&self) -> f64 {
-        if self.lost >= 1.0 { self.lost / (self.lost + self.seen) } else { 0.0 }
-    }
 }

@@ -1,4 +1,5 @@
-//! What was lately said, remembered in a fixed amount of memory: a Bloom filter in two generations.
+//! What was lately said, remembered in a fixed amount of memory: a Bloom filter in two generations,
+//! and counters that many share.
 
 use std::time::Duration;
 
@@ -84,6 +85,55 @@ impl Recent {
     }
 }
 
+/// Counters of one row of [`Owed`]: 256 KiB.
+const COUNTERS: usize = 1 << 17;
+
+/// How many answers are owed to each of many: a count-min sketch (Cormode and Muthukrishnan, 2005).
+///
+/// Of fixed size. Nobody is owed less than was put down for him, and halving apart; how often more
+/// depends on how many there are.
+pub(crate) struct Owed([Box<[u16]>; 2]);
+
+impl Owed {
+    pub(crate) fn new() -> Self {
+        Self([vec![0; COUNTERS].into(), vec![0; COUNTERS].into()])
+    }
+
+    /// Puts `amount` down for `hash`.
+    #[inline]
+    pub(crate) fn add(&mut self, hash: u64, amount: u16) {
+        for counter in self.counters(hash).into_iter().flatten() {
+            *counter = counter.saturating_add(amount);
+        }
+    }
+
+    /// Takes one from what is owed to `hash`. False if nothing is.
+    #[inline]
+    pub(crate) fn take(&mut self, hash: u64) -> bool {
+        match self.counters(hash) {
+            [Some(one), Some(other)] if *one > 0 && *other > 0 => {
+                *one -= 1;
+                *other -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets half of everything.
+    pub(crate) fn halve(&mut self) {
+        self.0.iter_mut().flatten().for_each(|counter| *counter /= 2);
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "masked to the size of a row")]
+    fn counters(&mut self, hash: u64) -> [Option<&mut u16>; 2] {
+        let [one, other] = &mut self.0;
+        let place = |hash: u64| hash as usize & (COUNTERS - 1);
+        [one.get_mut(place(hash)), other.get_mut(place(hash >> 32))]
+    }
+}
+
 /// Two places from one hash.
 #[inline]
 fn probes(hash: u64) -> [(usize, u64); 2] {
@@ -97,6 +147,23 @@ fn probes(hash: u64) -> [(usize, u64); 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everyone_is_owed_what_was_put_down_for_him() {
+        let mut owed = Owed::new();
+        let (one, other) = (0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321);
+        assert!(!owed.take(one));
+        owed.add(one, 3);
+        owed.add(other, 1);
+        assert!(owed.take(one) && owed.take(one) && owed.take(one) && !owed.take(one));
+        assert!(owed.take(other) && !owed.take(other));
+        owed.add(one, 5);
+        owed.halve();
+        assert!(owed.take(one) && owed.take(one) && !owed.take(one));
+        owed.add(one, u16::MAX);
+        owed.add(one, u16::MAX);
+        assert!(owed.take(one));
+    }
 
     #[test]
     fn it_remembers_for_a_generation_and_takes_no_more_than_its_most() {

@@ -1,6 +1,6 @@
 //! Which vector the packets of one class are.
 
-use tidegate_model::{AttackVector, Reflector};
+use tidegate_model::{AttackVector, Metric, Reflector};
 
 use crate::class::TrafficClass;
 use crate::form::Form;
@@ -25,7 +25,7 @@ pub(crate) fn vector_of(traffic: &ClassTraffic, sample: &Sample) -> AttackVector
         return AttackVector::LandFlood;
     }
     match traffic.class {
-        TrafficClass::Syn if is_connecting(traffic, sample) => AttackVector::TcpConnectionFlood,
+        TrafficClass::Syn if is_connecting(sample) => AttackVector::TcpConnectionFlood,
         TrafficClass::Syn => AttackVector::SynFlood,
         TrafficClass::SynAck if is_reflected_handshake(traffic) => AttackVector::SynAckReflection,
         TrafficClass::SynAck => AttackVector::SynAckFlood,
@@ -49,8 +49,8 @@ pub(crate) fn vector_of(traffic: &ClassTraffic, sample: &Sample) -> AttackVector
 }
 
 /// Whether most of those who ask for connections complete them.
-fn is_connecting(traffic: &ClassTraffic, sample: &Sample) -> bool {
-    part(sample.connections.completed, traffic.count.packets) >= 0.5
+fn is_connecting(sample: &Sample) -> bool {
+    part(sample.connections.completed, sample.unasked.get(Metric::TcpSyn).packets) >= 0.5
 }
 
 /// SYN-ACKs of many servers come from few ports; forged ones from any.

@@ -37,6 +37,7 @@ mod form;
 mod handshake;
 mod judge;
 mod kind;
+mod loss;
 mod memory;
 mod merge;
 mod meter;

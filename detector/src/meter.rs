@@ -22,9 +22,10 @@ use crate::TICK;
 use crate::census::{Census, Censuses, NO_CENSUS};
 use crate::class::TrafficClass;
 use crate::config::Config;
-use crate::credit::{Credits, asked_peers};
-use crate::filter::Recent;
+use crate::credit::{Call, Credits, Proof, asked_peers};
+use crate::filter::{Owed, Recent};
 use crate::handshake::{Completed, Handshakes};
+use crate::loss::Loss;
 use crate::packet::{LinkType, Packet, Tunnels, Unreadable, Upper, flag, parse, parse_inner};
 use crate::sketch::address_hash;
 use crate::space::{GroupIndex, Space};
@@ -57,11 +58,15 @@ pub struct Meter {
     hasher: FixedState,
     table: Table,
     asked: Recent,
+    owed: Owed,
     handshakes: Handshakes,
     censuses: Censuses,
     /// Peers whose traffic is not judged; `None` if there are none.
     allowed: Option<Space>,
     summary: TrafficSummary,
+    /// Frames of this tick that the capture lost, and what it lost of late.
+    lost: u64,
+    loss: Loss,
     /// Places with inbound traffic that is not listed yet.
     pending: Vec<u32>,
     detailed: usize,
@@ -86,6 +91,7 @@ impl Meter {
             table: Table::new(config.judging.max_targets, &hasher, seed),
             hasher,
             asked: asked_peers(),
+            owed: Owed::new(),
             handshakes: Handshakes::new(),
             censuses: Censuses::new(),
             allowed: Space::of_prefixes(&config.allowed),
@@ -93,6 +99,8 @@ impl Meter {
                 evicted: vec![0; config.groups.len()],
                 ..TrafficSummary::default()
             },
+            lost: 0,
+            loss: Loss::default(),
             pending: Vec::new(),
             detailed: 0,
             together: judged_together(config),
@@ -103,9 +111,9 @@ impl Meter {
         }
     }
 
-    /// Counts what comes through `tunnels` at the protected addresses inside. A tunnel packet in
-    /// which there is none is traffic to the tunnel's end, as without this: a flood of tunnel
-    /// packets with noise in them stays a flood.
+    /// Counts what comes through `tunnels` at the protected addresses that it is for inside. A tunnel
+    /// packet that is for none is traffic to the tunnel's end, as without this: a flood of tunnel
+    /// packets with noise in them stays a flood. Allowed is who sends the tunnel packet.
     #[must_use]
     pub fn opening(mut self, tunnels: Tunnels) -> Self {
         self.tunnels = tunnels;
@@ -132,8 +140,9 @@ impl Meter {
                 let bytes = u64::from(wire_length.max(captured));
                 if !self.tunnels.is_empty() && matches!(packet.upper, Upper::Other(_)) {
                     let inner = parse_inner(link, frame, wire_length, self.tunnels);
-                    if let Some(inner) = inner.filter(|inner| self.protects_end_of(inner)) {
-                        return self.count(&inner, bytes);
+                    let group = |inner: &Packet<'_>| self.space.group_of(inner.destination);
+                    if let Some((inner, group)) = inner.and_then(|it| Some((it, group(&it)?))) {
+                        return self.count_inside(&inner, packet.source, group, bytes);
                     }
                 }
                 self.count(&packet, bytes);
@@ -143,10 +152,12 @@ impl Meter {
         }
     }
 
-    fn protects_end_of(&self, packet: &Packet<'_>) -> bool {
-        [packet.source, packet.destination]
-            .into_iter()
-            .any(|address| self.space.group_of(address).is_some())
+    /// Counts what is inside a tunnel packet from `sender` at the protected address it is for. Who
+    /// sends is only known of the tunnel: the source inside proves nothing, asks for nothing and is
+    /// on no list.
+    fn count_inside(&mut self, inner: &Packet<'_>, sender: IpAddr, group: GroupIndex, bytes: u64) {
+        self.summary.malformed += u64::from(inner.damaged);
+        self.count_inbound(inner, sender, TrafficClass::of(inner), group, bytes);
     }
 
     #[inline]
@@ -166,7 +177,7 @@ impl Meter {
             self.count_outbound(packet, class, group);
         }
         if let Some(group) = toward {
-            self.count_inbound(packet, class, group, bytes);
+            self.count_inbound(packet, packet.source, class, group, bytes);
         }
     }
 
@@ -179,14 +190,23 @@ impl Meter {
             let hash = handshake_hash(&self.hasher, packet, sequence.wrapping_add(1), Way::Out);
             self.handshakes.offer(hash);
         }
-        if slot.credits.grant(packet, class) {
-            // Anyone may answer what was asked of everyone.
-            let everyone = match packet.destination {
-                IpAddr::V4(peer) => peer.is_multicast() || peer.is_broadcast(),
-                IpAddr::V6(peer) => peer.is_multicast(),
-            };
-            let peer = if everyone { anyone(packet.destination) } else { packet.destination };
-            self.asked.insert(pair_hash(&self.hasher, packet.source, peer));
+        match slot.credits.grant(packet, class) {
+            Call::Nothing => {}
+            Call::Answer => {
+                // Anyone may answer what was asked of everyone.
+                let everyone = match packet.destination {
+                    IpAddr::V4(peer) => peer.is_multicast() || peer.is_broadcast(),
+                    IpAddr::V6(peer) => peer.is_multicast(),
+                };
+                let peer = if everyone { anyone(packet.destination) } else { packet.destination };
+                self.asked.insert(pair_hash(&self.hasher, packet.source, peer));
+            }
+            Call::Packets(number) => {
+                let pair = pair_hash(&self.hasher, packet.source, packet.destination);
+                // Its handshake, and later fragments.
+                self.asked.insert(pair);
+                self.owed.add(pair, number);
+            }
         }
     }
 
@@ -194,6 +214,7 @@ impl Meter {
     fn count_inbound(
         &mut self,
         packet: &Packet<'_>,
+        sender: IpAddr,
         class: TrafficClass,
         group: GroupIndex,
         bytes: u64,
@@ -206,7 +227,7 @@ impl Meter {
             self.pending.push(index);
         }
         if let Some(allowed) = &self.allowed
-            && allowed.group_of(packet.source).is_some()
+            && allowed.group_of(sender).is_some()
         {
             slot.allowed.add_packet(bytes);
             return;
@@ -220,17 +241,23 @@ impl Meter {
             if let Some(completed) = self.handshakes.complete(hash, pair) {
                 slot.connections.completed += 1;
                 slot.connections.excused += u64::from(completed == Completed::Excused);
-                slot.credits.grant_connection();
+                self.owed.add(pair, slot.credits.grant_connection());
                 self.asked.insert(pair);
             }
         }
-        let (hasher, asked) = (&self.hasher, &self.asked);
-        let was_asked = || {
+        let (hasher, asked, owed) = (&self.hasher, &self.asked, &mut self.owed);
+        let holds = |proof| {
             let (host, peer) = (packet.destination, packet.source);
-            asked.contains(pair_hash(hasher, host, peer))
-                || asked.contains(pair_hash(hasher, host, anyone(peer)))
+            let pair = pair_hash(hasher, host, peer);
+            match proof {
+                Proof::None => true,
+                Proof::Asked => {
+                    asked.contains(pair) || asked.contains(pair_hash(hasher, host, anyone(peer)))
+                }
+                Proof::Owed => owed.take(pair),
+            }
         };
-        if slot.credits.take(packet, class, was_asked) {
+        if slot.credits.take(packet, class, holds) {
             slot.answers.add_packet(bytes);
             return;
         }
@@ -273,7 +300,13 @@ impl Meter {
         index
     }
 
-    /// Ends the tick and hands out what was counted since the last one.
+    /// The capture lost `frames` of this tick, of those that this meter would have been given.
+    pub fn handle_lost(&mut self, frames: u64) {
+        self.lost += frames;
+    }
+
+    /// Ends the tick and hands out what was counted since the last one, scaled by what the capture
+    /// lost of late.
     ///
     /// A driver may let a tick last longer, as a replay does over a pause in the capture.
     pub fn finish_tick(&mut self, end: Timestamp) -> TrafficSummary {
@@ -289,6 +322,12 @@ impl Meter {
         }
         summary.end = end;
         summary.targets = self.list_targets();
+        summary.lost = std::mem::take(&mut self.lost);
+        self.loss.add(summary.span(), summary.lost, summary.packets);
+        let scale = self.loss.scale();
+        if scale > 1.0 {
+            summary.targets.iter_mut().for_each(|target| target.scale(scale));
+        }
         self.detailed = 0;
         self.asked.advance(end);
         self.handshakes.advance(end);
@@ -298,6 +337,7 @@ impl Meter {
         if self.together_due >= SWEEP_INTERVAL {
             self.together_due = Duration::ZERO;
             self.together.iter_mut().flatten().for_each(|lately| *lately /= 2);
+            self.owed.halve();
         }
         summary
     }

@@ -11,11 +11,6 @@ use crate::summary::{ClassTraffic, Connections, Count, MetricCounts, TargetTraff
 /// How often a sample forgets half of the past.
 const HALF_LIFE: Duration = Duration::from_millis(500);
 
-/// `counts`, `times` as much.
-pub(crate) fn scaled(counts: &MetricCounts, times: f64) -> MetricCounts {
-    if times > 1.0 { counts.scaled(times) } else { *counts }
-}
-
 /// Traffic of late, older traffic counting less. Holds one entry for each class that was seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
@@ -46,12 +41,12 @@ impl Sample {
         }
     }
 
-    /// Adds what came until `end`, `None` is nothing; `scale` times as much came as was seen.
-    pub(crate) fn add(&mut self, end: Timestamp, traffic: Option<&TargetTraffic>, scale: f64) {
+    /// Adds what came until `end`, `None` is nothing.
+    pub(crate) fn add(&mut self, end: Timestamp, traffic: Option<&TargetTraffic>) {
         self.seconds += end.since(self.now).as_secs_f64();
         self.now = end;
         if let Some(traffic) = traffic {
-            self.unasked.add(&scaled(&traffic.unasked, scale));
+            self.unasked.add(&traffic.unasked);
             self.answers.add(traffic.answers);
             self.connections.add(traffic.connections);
             for class in &traffic.classes {

@@ -36,7 +36,8 @@ pub struct TrafficSummary {
     pub unprotected: u64,
     /// Addresses that lost their place in the meter to others, by group.
     pub evicted: Vec<u64>,
-    /// Frames that the kernel or the ring dropped. Filled in by the driver.
+    /// Frames that the kernel or the ring dropped. The counts of [`TrafficSummary::targets`] make up
+    /// for them: see [`Meter::handle_lost`](crate::Meter::handle_lost).
     pub lost: u64,
     /// Nothing could be seen: the interface was down, the reader stalled. Filled in by the driver.
     pub blind: bool,
@@ -181,6 +182,10 @@ impl MetricCounts {
     }
 }
 
+/// Connections that one that was seen stands for at most: three quarters of all packets lost. By
+/// what is lost beyond that, crowds look like floods.
+const MOST_UNSEEN: f64 = 16.0;
+
 /// Connections that peers opened and the target accepted, each proved by the peer's acknowledgement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connections {
@@ -194,6 +199,16 @@ impl Connections {
     pub(crate) fn add(&mut self, other: Self) {
         self.completed = self.completed.saturating_add(other.completed);
         self.excused = self.excused.saturating_add(other.excused);
+    }
+
+    /// As many as there were where so many times as many packets came as were seen. A connection is
+    /// known by two packets, both of which must have been seen; few of them say no more than
+    /// [`MOST_UNSEEN`] times as many.
+    fn scale(&mut self, times: f64) {
+        let scale = |number: u64| {
+            Count { packets: number, bytes: 0 }.scaled((times * times).min(MOST_UNSEEN)).packets
+        };
+        (self.completed, self.excused) = (scale(self.completed), scale(self.excused));
     }
 
     pub(crate) fn halve(&mut self) {
@@ -231,6 +246,14 @@ impl TargetTraffic {
             connections: Connections::default(),
             classes: Vec::new(),
         }
+    }
+
+    /// As if so many times as much had come.
+    pub(crate) fn scale(&mut self, times: f64) {
+        self.unasked = self.unasked.scaled(times);
+        self.answers = self.answers.scaled(times);
+        self.allowed = self.allowed.scaled(times);
+        self.connections.scale(times);
     }
 
     /// Adds the counts of `other`.

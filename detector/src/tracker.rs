@@ -31,8 +31,9 @@ use tidegate_model::{
 use crate::classify::classify;
 use crate::config::{Group, Judging};
 use crate::judge::{Crossing, Judge, MetricSet};
+use crate::loss::LEAST_KEPT;
 use crate::memory::{Past, hold_after};
-use crate::sample::{Sample, scaled};
+use crate::sample::Sample;
 use crate::summary::{MetricCounts, TargetTraffic};
 use crate::window::{RateWindow, WINDOW};
 
@@ -44,8 +45,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const NOTABLE_GROWTH: f64 = 1.25;
 /// Change of the main vector's confidence that is worth an update.
 const NOTABLE_CONFIDENCE: f64 = 0.1;
-/// Of lost packets no more is made than this: as if one in a thousand had been kept.
-const LEAST_KEPT: f64 = 0.001;
 /// For how long an attack is held open that may go on where an interface has gone dark.
 const DARK_HOLD: Duration = Duration::from_secs(600);
 /// A pause this long, the window not counted, is one between two pulses.
@@ -78,19 +77,18 @@ impl Watch {
         Self { judge, sample: Sample::new(start), past, borne_until: Timestamp::ZERO }
     }
 
-    /// Takes in what came until `end`; `scale` times as much came as was seen.
+    /// Takes in what came until `end`.
     pub(crate) fn add(
         &mut self,
         end: Timestamp,
         traffic: Option<&TargetTraffic>,
         thresholds: &Thresholds,
         judging: &Judging,
-        scale: f64,
     ) {
-        let counts = traffic.map(|traffic| scaled(&traffic.unasked, scale)).unwrap_or_default();
+        let counts = traffic.map(|traffic| traffic.unasked).unwrap_or_default();
         let excused = traffic.map_or(0, |traffic| traffic.connections.excused);
         self.judge.pour(end, &counts, excused, thresholds, judging.tolerance);
-        self.sample.add(end, traffic, scale);
+        self.sample.add(end, traffic);
     }
 
     /// Whether what crossed the thresholds is no attack on the target: errors about packets that
@@ -142,12 +140,6 @@ impl Tick<'_> {
     /// Whether an attack that was known at `detected` may go on where nothing is seen.
     fn may_hide(&self, detected: Timestamp) -> bool {
         self.dark_since.is_some_and(|since| detected <= since && self.end.since(since) < DARK_HOLD)
-    }
-
-    /// How many times as much came as was seen: what the capture lost would have looked like what
-    /// it kept.
-    pub(crate) fn scale(&self) -> f64 {
-        1.0 / (1.0 - self.loss).max(LEAST_KEPT)
     }
 }
 
@@ -270,10 +262,9 @@ impl Tracked {
 
     /// Takes in one span of time.
     pub(crate) fn advance(&mut self, tick: &Tick<'_>, judging: &Judging) -> Progress {
-        self.watch.add(tick.end, tick.traffic, &self.thresholds, judging, tick.scale());
-        let counts = tick.traffic.map(|traffic| {
-            scaled(&traffic.unasked, tick.scale()).without_syns(traffic.connections.excused)
-        });
+        self.watch.add(tick.end, tick.traffic, &self.thresholds, judging);
+        let counts =
+            tick.traffic.map(|traffic| traffic.unasked.without_syns(traffic.connections.excused));
         let counts = counts.unwrap_or_default();
         let total = counts.get(Metric::Total);
         self.attack.packets = self.attack.packets.saturating_add(total.packets);

@@ -15,7 +15,9 @@
 //! the capture is blind or loses packets.
 //!
 //! Bounds: [`Learning::max_hosts`] hosts. Beyond it new ones have their group's thresholds, and are
-//! counted in [`Baselines::refused`]; hosts that were silent for four weeks make room.
+//! counted in [`Baselines::refused`]. A host makes room once it has been silent for four times as long
+//! as was learned of it, four weeks at most: addresses that someone sends to for a moment, however
+//! many, are gone within two hours. Silence is measured by the clock that never steps.
 
 mod profile;
 mod saved;
@@ -28,7 +30,6 @@ use foldhash::quality::FixedState;
 use tidegate_model::{BitsPerSecond, Limit, Metric, PacketsPerSecond, Thresholds, Timestamp};
 
 use crate::config::{Group, Learning};
-use crate::sample::scaled;
 use crate::summary::{MetricCounts, TargetTraffic};
 use profile::{Kind, Profile, Unit};
 pub use saved::{RestoreError, SavedBaselines, SavedProfile};
@@ -37,8 +38,10 @@ pub use saved::{RestoreError, SavedBaselines, SavedProfile};
 const SAMPLE: Duration = Duration::from_secs(1);
 /// Packets a second from which on a host is worth remembering.
 const WORTHWHILE: u64 = 8;
-/// Hours of silence after which a host makes room for another: four weeks.
-const SILENT_HOURS: u64 = 4 * 168;
+/// Hours of silence after which a host makes room for another: four weeks, and less for one of which
+/// less is known: so many times what was learned.
+const SILENT_HOURS: u16 = 4 * 168;
+const PATIENCE: u16 = 4;
 const HOUR: u64 = 3600;
 /// Part of the packets lost from which on a second teaches nothing.
 const TOO_MUCH_LOST: f64 = 0.01;
@@ -91,8 +94,10 @@ pub(crate) struct Baselines {
     /// A moment and how long after the Unix epoch it was.
     clock: (Timestamp, Duration),
     refused: u64,
-    /// The hour in which room was last made.
-    swept: u64,
+    /// The hour that is being learned about, since the Unix epoch, and when it is over. Only then is
+    /// the world's clock asked again: however it steps, an hour takes an hour.
+    hour: u64,
+    hour_end: Timestamp,
 }
 
 impl Baselines {
@@ -107,7 +112,8 @@ impl Baselines {
             spoilt: true,
             clock: (Timestamp::ZERO, Duration::ZERO),
             refused: 0,
-            swept: 0,
+            hour: 0,
+            hour_end: Timestamp::ZERO,
         }
     }
 
@@ -122,7 +128,20 @@ impl Baselines {
     }
 
     pub(crate) fn handle_wall_clock(&mut self, now: Timestamp, since_epoch: Duration) {
-        self.clock = (now, since_epoch);
+        let first = std::mem::replace(&mut self.clock, (now, since_epoch)).1.is_zero();
+        if first {
+            self.begin_hour(now);
+        }
+    }
+
+    /// The hour in which `now` is by the world's clock begins, or the next if that is closer.
+    fn begin_hour(&mut self, now: Timestamp) {
+        let (then, since_epoch) = self.clock;
+        let since_epoch = (since_epoch + now.since(then)).saturating_sub(then.since(now)).as_secs();
+        let left = HOUR - since_epoch % HOUR;
+        let (hour, left) = if left * 2 > HOUR { (0, left) } else { (1, left + HOUR) };
+        self.hour = since_epoch / HOUR + hour;
+        self.hour_end = now + Duration::from_secs(left);
     }
 
     pub(crate) const fn is_off(&self) -> bool {
@@ -134,23 +153,19 @@ impl Baselines {
         self.refused
     }
 
-    /// Hours since the Unix epoch.
-    fn hour(&self, now: Timestamp) -> u64 {
-        let (then, since_epoch) = self.clock;
-        let since = since_epoch + now.since(then);
-        since.saturating_sub(then.since(now)).as_secs() / HOUR
-    }
-
     /// Takes in one tick. `group_of` is the group of an address unless it is under attack.
     pub(crate) fn add(
         &mut self,
         end: Timestamp,
-        (scale, loss, blind): (f64, f64, bool),
+        (loss, blind): (f64, bool),
         targets: &[TargetTraffic],
         groups: &[Group],
         group_of: impl Fn(IpAddr) -> Option<u16>,
     ) {
         let Some(learning) = self.learning else { return };
+        if end >= self.hour_end {
+            self.finish_hour(end);
+        }
         self.spoilt |= blind || loss > TOO_MUCH_LOST;
         for target in targets {
             let Some(group) = group_of(target.address) else {
@@ -158,8 +173,7 @@ impl Baselines {
                 self.second.remove(&target.address);
                 continue;
             };
-            let counts = scaled(&target.unasked, scale);
-            let counts = counts.without_syns(target.connections.excused);
+            let counts = target.unasked.without_syns(target.connections.excused);
             let empty = || Second { group, counts: MetricCounts::default() };
             self.second.entry(target.address).or_insert_with(empty).counts.add(&counts);
         }
@@ -167,7 +181,7 @@ impl Baselines {
         if elapsed >= SAMPLE {
             // A pause in what is watched is no second.
             if !self.spoilt && elapsed < SAMPLE * 2 {
-                self.learn(end, elapsed, groups, &learning);
+                self.learn(elapsed, groups, &learning);
             }
             self.second.clear();
             self.second_start = end;
@@ -175,8 +189,20 @@ impl Baselines {
         }
     }
 
-    fn learn(&mut self, now: Timestamp, elapsed: Duration, groups: &[Group], learning: &Learning) {
-        let hour = self.hour(now);
+    /// An hour is over, or several: who has been silent for long makes room.
+    fn finish_hour(&mut self, now: Timestamp) {
+        let over = now.since(self.hour_end).as_secs() / HOUR + 1;
+        let over = u16::try_from(over).unwrap_or(u16::MAX);
+        self.begin_hour(now);
+        self.hosts.retain(|_, profile| {
+            let patience = profile.learned.saturating_mul(PATIENCE).clamp(1, SILENT_HOURS);
+            profile.silent = profile.silent.saturating_add(over);
+            profile.silent <= patience
+        });
+    }
+
+    fn learn(&mut self, elapsed: Duration, groups: &[Group], learning: &Learning) {
+        let hour = self.hour;
         let per_second = 1.0 / elapsed.as_secs_f64();
         let mut most: BTreeMap<u16, MetricCounts> = BTreeMap::new();
         for (&address, second) in &self.second {
@@ -205,10 +231,6 @@ impl Baselines {
             };
             profile.sample(hour, &rates);
         }
-        if hour != self.swept {
-            self.swept = hour;
-            self.hosts.retain(|_, profile| hour.saturating_sub(profile.hour()) < SILENT_HOURS);
-        }
     }
 
     /// What is judged by at least, whoever is the target; nothing below can be over a threshold.
@@ -218,12 +240,12 @@ impl Baselines {
     }
 
     /// The thresholds of `address`, which belongs to `group`.
-    pub(crate) fn thresholds(&self, now: Timestamp, address: IpAddr, group: &Group) -> Thresholds {
+    pub(crate) fn thresholds(&self, address: IpAddr, group: &Group) -> Thresholds {
         if self.learning.is_none() {
             return group.thresholds;
         }
         let known = (self.groups.get(&group.name), self.hosts.get(&address));
-        let hour = self.hour(now);
+        let hour = self.hour;
         map(&group.thresholds, |metric, unit, ceiling| {
             self.limit(known, hour, (metric, unit), ceiling).0
         })
@@ -256,11 +278,11 @@ impl Baselines {
     }
 
     /// Every threshold of `address` with its reasons.
-    pub(crate) fn in_force(&self, now: Timestamp, address: IpAddr, group: &Group) -> Vec<InForce> {
+    pub(crate) fn in_force(&self, address: IpAddr, group: &Group) -> Vec<InForce> {
         let known = (self.groups.get(&group.name), self.hosts.get(&address));
-        let hour = self.hour(now);
+        let hour = self.hour;
         let maturity = |profile: Option<&Profile>| profile.map_or(0.0, Profile::maturity);
-        let thresholds = self.thresholds(now, address, group);
+        let thresholds = self.thresholds(address, group);
         let judged = group.thresholds.iter().filter(|(_, policy)| *policy != Limit::default());
         judged
             .map(|(metric, policy)| {

@@ -70,6 +70,8 @@ pub(crate) struct Profile {
     samples: u16,
     /// Hours since the Unix epoch, of the latest sample.
     pub(super) hour: u64,
+    /// Hours without a sample, the present one included.
+    pub(super) silent: u16,
 }
 
 const fn index(metric: Metric, unit: Unit) -> usize {
@@ -111,11 +113,8 @@ impl Profile {
             learned: 0,
             samples: 0,
             hour: 0,
+            silent: 0,
         }
-    }
-
-    pub(super) const fn hour(&self) -> u64 {
-        self.hour
     }
 
     /// How far it may be relied on.
@@ -151,6 +150,7 @@ impl Profile {
             }
         }
         self.samples = self.samples.saturating_add(1);
+        self.silent = 0;
     }
 
     /// Moves what has been learned toward what the hour was like.

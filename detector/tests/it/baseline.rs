@@ -220,3 +220,48 @@ fn hosts_are_remembered_up_to_a_bound() {
     }
     assert!(weeks.detector.unlearned() >= 100);
 }
+
+#[test]
+fn junk_makes_room_soon_and_no_step_of_the_clock_makes_hosts_forgotten() {
+    let mut weeks = Weeks::new();
+    let few = Learning { max_hosts: 10, ..Learning::default() };
+    weeks.detector.handle_config(weeks.now, Config { learning: Some(few), ..learning() });
+    for host in 0..100 {
+        weeks.second(&format!("203.0.113.{}", host + 100), 500);
+    }
+    let hosts = |weeks: &Weeks| {
+        let saved = weeks.detector.save_baselines().hosts;
+        saved.into_iter().map(|host| host.name).collect::<Vec<_>>()
+    };
+    assert_eq!(hosts(&weeks).len(), 10);
+    weeks.now = Timestamp::ZERO + Duration::from_secs(HOUR);
+    weeks.live(4, |_| 4000);
+    assert_eq!(hosts(&weeks), [HOST]);
+
+    weeks.live(96, |_| 4000);
+    let before = weeks.limit(HOST);
+    for years in [30, 1, 60] {
+        let wall = Duration::from_secs(years * 365 * 24 * HOUR);
+        weeks.detector.handle_wall_clock(weeks.now, wall);
+        weeks.live(2, |_| 4000);
+    }
+    assert_eq!((hosts(&weeks), weeks.limit(HOST)), (vec![HOST.to_owned()], before));
+    // Two years by the clock that does not step are another matter.
+    weeks.now = weeks.now + Duration::from_secs(2 * 365 * 24 * HOUR);
+    weeks.second(NEW, 500);
+    assert_eq!(hosts(&weeks), [] as [String; 0]);
+}
+
+/// However the world's clock flickers, an hour takes an hour.
+#[test]
+fn a_flickering_clock_teaches_no_faster() {
+    let mut weeks = Weeks::new();
+    weeks.live(30, |_| 1000);
+    let (learned, hour) = (weeks.detector.save_baselines().hosts[0].learned, HOUR * 30);
+    for flicker in 0..200 {
+        let wall = MONDAY + Duration::from_secs(hour + HOUR * (flicker % 2));
+        weeks.detector.handle_wall_clock(weeks.now, wall);
+        (0..15).for_each(|_| weeks.second(HOST, 9000));
+    }
+    assert!(weeks.detector.save_baselines().hosts[0].learned <= learned + 2);
+}

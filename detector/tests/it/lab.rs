@@ -194,9 +194,9 @@ impl Lab {
 
     pub(crate) fn tick(&mut self) -> TrafficSummary {
         self.now = self.now + TICK;
+        self.meter.handle_lost(self.lost);
         let mut summary = self.meter.finish_tick(self.now);
         summary.blind = self.blind;
-        summary.lost = self.lost;
         summary.dark_since = self.dark_since;
         self.detector.handle_summary(&summary);
         while let Some(event) = self.detector.poll_event() {

@@ -1,6 +1,7 @@
 //! What the meter counts as asked for and what not, and its bounds.
 
-use tidegate_detector::{Judging, LinkType, Meter, TICK, TrafficClass};
+use tidegate_detector::packet::{Tunnel, Tunnels};
+use tidegate_detector::{Config, Judging, LinkType, Meter, TICK, TrafficClass};
 use tidegate_model::{Metric, Reflector, Timestamp};
 
 use crate::lab::{
@@ -309,4 +310,100 @@ fn sources_of_chosen_targets_are_counted() {
     let over = lab.meter.count_sources(&[]);
     assert_eq!((over.len(), over[0].target()), (1, target));
     assert!(lab.meter.censuses().is_empty());
+}
+
+/// IP in IP from `from` to `to`.
+fn in_tunnel(from: &str, to: &str, inner: &[u8]) -> Vec<u8> {
+    packet(ip(from), ip(to), 4, WHOLE, inner)
+}
+
+#[test]
+fn only_the_end_inside_a_tunnel_is_believed() {
+    let protected = config(&["203.0.113.0/24"], usual_thresholds());
+    let allowed = vec!["192.0.2.0/24".parse().unwrap()];
+    let config = Config { allowed, ..protected };
+    let mut lab = Lab::new(config.clone());
+    lab.meter = Meter::new(&config, 7).opening(Tunnels::from_iter([Tunnel::IpInIp]));
+    let (router, outside) = ("203.0.113.1", "198.51.100.1");
+    let datagram = |from, to| udp((ip(from), 53), (ip(to), 40_000), &[0, 1, 0x81, 0], 400);
+    let query = udp((ip(HOST), 40_000), (ip(PEER), 53), &[0, 1, 1, 0], 40);
+    // For a protected address inside: counted there, and on nobody's list by what is inside.
+    lab.see(&in_tunnel(outside, router, &datagram(PEER, HOST)));
+    lab.see(&in_tunnel(outside, router, &datagram("192.0.2.7", HOST)));
+    lab.see(&in_tunnel("192.0.2.7", router, &datagram(PEER, HOST)));
+    // For none: traffic to the tunnel's end, whoever seems to send inside.
+    lab.see(&in_tunnel(outside, router, &query));
+    lab.see(&in_tunnel(outside, "198.51.100.2", &query));
+    // What a forged question inside asked for was not asked for.
+    lab.see(&datagram(PEER, HOST));
+    let summary = lab.tick();
+    let counts = |address| {
+        let target = target_of(&summary, address);
+        let unasked = target.unasked.get(Metric::Total).packets;
+        (unasked, target.answers.packets, target.allowed.packets)
+    };
+    assert_eq!((counts(HOST), counts(router)), ((3, 0, 1), (1, 0, 0)));
+    assert_eq!(summary.unprotected, 1);
+}
+
+/// One meter of several that loses packets says nothing of what the others were given.
+#[test]
+fn each_meter_makes_up_for_what_it_lost_itself() {
+    let flood = |to| udp((ip(PEER), 1), (ip(to), 2), b"", 100);
+    let [mut losing, mut other] =
+        [0, 1].map(|_| Lab::new(config(&["203.0.113.0/24"], usual_thresholds())));
+    let (client, server) = ((ip(PEER), 9), (ip(HOST), 443));
+    losing.see(&numbered(server, client, SYN | ACK, (6, 2), 0));
+    losing.see(&numbered(client, server, ACK, (2, 7), 0));
+    (0..98).for_each(|_| losing.see(&flood(HOST)));
+    (0..100).for_each(|_| other.see(&flood("203.0.113.10")));
+    losing.lost = 100;
+    let mut joined = losing.tick();
+    joined.merge(other.tick());
+    let total = |address| target_of(&joined, address).unasked.get(Metric::Total).packets;
+    assert_eq!((total(HOST), total("203.0.113.10"), joined.lost), (196, 100, 100));
+    // Of connections both packets must have been seen.
+    let connections = target_of(&joined, HOST).connections;
+    assert_eq!((connections.completed, connections.excused), (4, 4));
+}
+
+#[test]
+fn a_transfer_excuses_its_own_acknowledgements_and_nothing_else() {
+    let (host, peer, other) = ((ip(HOST), 443), (ip(PEER), 9), (ip("198.51.100.8"), 9));
+    let segments = |peer, number: u64, length| {
+        let segment = tcp(host, peer, ACK, length);
+        (0..number).map(move |_| segment.clone())
+    };
+    let acks = |peer, flags| (0..1000).map(move |_| tcp(peer, host, flags, 0));
+    let count = |packets: &mut dyn Iterator<Item = Vec<u8>>| count(&packets.collect::<Vec<_>>());
+    // A thousand full segments, each acknowledged.
+    let (unasked, _) = count(&mut segments(peer, 1000, 1460).chain(acks(peer, ACK)));
+    assert_eq!(unasked, 0);
+    // A hundred call for no thousand acknowledgements.
+    let (unasked, _) = count(&mut segments(peer, 100, 1460).chain(acks(peer, ACK)));
+    assert!(unasked >= 700, "{unasked}");
+    // Another peer has no part in it, though it was sent something as well.
+    let (unasked, _) =
+        count(&mut segments(peer, 1000, 0).chain(segments(other, 1, 0)).chain(acks(other, ACK)));
+    assert!(unasked >= 900, "{unasked}");
+    // Resets come from peers too.
+    for (peer, least, most) in [(peer, 0, 0), (other, 1000, 1000)] {
+        let (unasked, _) = count(&mut segments((ip(PEER), 9), 1000, 0).chain(acks(peer, RST)));
+        assert!((least..=most).contains(&unasked), "{unasked} of {peer:?}");
+    }
+}
+
+#[test]
+fn what_anyone_may_send_is_excused_a_few_times_a_second() {
+    let (host, peer) = ((ip(HOST), 443), (ip(PEER), 9));
+    let router = ip("192.0.2.254");
+    let mut packets = Vec::new();
+    for _ in 0..5000 {
+        packets.push(tcp(host, peer, ACK, 0));
+        packets.push(icmp(router, ip(HOST), 3));
+        packets.push(tcp(host, peer, SYN | ACK, 0));
+        packets.push(tcp((source(7), 9), host, RST, 0));
+    }
+    let (unasked, excused) = count(&packets);
+    assert_eq!((unasked, excused), (10_000 - 2500, 2500));
 }

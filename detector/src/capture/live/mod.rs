@@ -17,8 +17,8 @@
 //! Several workers share the traffic of each interface through `PACKET_FANOUT` (`packet(7)`). What two
 //! addresses say to each other goes to one worker, on all interfaces, so that its meter sees the
 //! question and the answer, also where each direction comes through a port of its own. The summaries
-//! of a tick are joined into one. Credit for what third parties send, ICMP errors and resets, is known
-//! only to the worker that saw what caused them.
+//! of a tick are joined into one, each scaled by what its own worker lost. Credit for what third parties
+//! send, ICMP errors and refusals, is known only to the worker that saw what caused them.
 //!
 //! One interface of several that cannot be seen makes the tick blind: what came through it may go on.
 //! After [`GIVEN_UP_AFTER`] ticks are not blind for its sake any more, as long as another can be seen:
@@ -167,7 +167,7 @@ impl LiveCapture {
             let feed = Feed::new(intake, workers, self.control.clone(), begin);
             let keeper =
                 (number == 0).then(|| Keeper::new(&self.probe, &self.options, &self.ports));
-            Worker::new(number.into(), &self.ports, keeper, feed)
+            Worker::new((number, workers), &self.ports, keeper, feed)
         };
         if workers == 1 {
             return make(0).run(&clock, begin, stop, on_tick);

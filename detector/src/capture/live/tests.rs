@@ -408,7 +408,7 @@ fn a_link_that_stays_down_is_given_up_if_there_is_another() {
         let capture = LiveCapture::open(&LiveOptions { interfaces, ..options() }).unwrap();
         let mut keeper = Keeper::new(&capture.probe, &capture.options, &capture.ports);
         let feed = Feed::new(&intake(), 1, CaptureControl::default(), Timestamp::ZERO);
-        let mut worker = Worker::new(0, &capture.ports, None, feed);
+        let mut worker = Worker::new((0, 1), &capture.ports, None, feed);
         let mut view = |now: Timestamp| {
             keeper.look_after(&capture.ports, now);
             let view = worker.view(now);

@@ -126,9 +126,9 @@ impl<'a> Keeper<'a> {
         Self { probe, options, retry, generation: FIRST_GENERATION, drops_due, drops }
     }
 
-    /// Finds out how the interfaces are, and opens anew what was lost and is back. Returns what the
-    /// interfaces dropped of late.
-    pub(super) fn look_after(&mut self, ports: &[Shared], now: Timestamp) -> u64 {
+    /// Finds out how the interfaces are, and what they dropped of late, and opens anew what was lost
+    /// and is back.
+    pub(super) fn look_after(&mut self, ports: &[Shared], now: Timestamp) {
         let retry = now >= self.retry;
         for port in ports.iter().filter(|port| port.name != ANY) {
             let state = self.probe.state(&port.name);
@@ -143,18 +143,15 @@ impl<'a> Keeper<'a> {
             }
         }
         if now < self.drops_due {
-            return 0;
+            return;
         }
         self.drops_due = now + DROPS_INTERVAL;
-        let mut dropped = 0;
         for (port, before) in ports.iter().zip(&mut self.drops) {
             let drops = dropped_by(&port.name);
             // A new interface counts from zero.
             let more = drops.checked_sub(std::mem::replace(before, drops)).unwrap_or(drops);
             port.counters.add_interface_dropped(more);
-            dropped += more;
         }
-        dropped
     }
 
     /// An error here is the interface going away again, or a lack of memory: the next attempt is
@@ -189,17 +186,21 @@ pub(super) struct Worker<'a> {
     /// Only the first worker has one.
     keeper: Option<Keeper<'a>>,
     feed: Feed,
+    /// How many share the traffic, and this one's part of what interfaces have dropped.
+    workers: u64,
+    dropped: u64,
 }
 
 impl<'a> Worker<'a> {
     pub(super) fn new(
-        number: usize,
+        (number, workers): (u8, u8),
         ports: &'a [Shared],
         keeper: Option<Keeper<'a>>,
         feed: Feed,
     ) -> Self {
+        let (number, workers) = (usize::from(number), u64::from(workers.max(1)));
         let attachments = ports.iter().map(|port| port.take(number)).collect();
-        Self { number, ports, attachments, keeper, feed }
+        Self { number, ports, attachments, keeper, feed, workers, dropped: 0 }
     }
 
     /// Runs until `stop`. Its ticks end at `begin` and whole [`TICK`]s after it.
@@ -221,14 +222,16 @@ impl<'a> Worker<'a> {
                 self.catch_up();
             }
             let now = clock();
-            let dropped =
-                self.keeper.as_mut().map_or(0, |keeper| keeper.look_after(self.ports, now));
+            if let Some(keeper) = &mut self.keeper {
+                keeper.look_after(self.ports, now);
+            }
             let settled = self.settle();
             let view = self.view(now);
             // The last whole tick that is over: later ones are still being filled.
             end = end + TICK * whole_ticks(now.since(end));
+            let lost = self.count_lost();
+            self.feed.meter.handle_lost(lost);
             let mut summary = self.feed.meter.finish_tick(end);
-            summary.lost += dropped + self.count_lost();
             summary.blind |= !(could_see && view.clear && undisturbed && settled);
             summary.dark_since = view.dark_since;
             on_tick(summary);
@@ -348,9 +351,13 @@ impl<'a> Worker<'a> {
         settled
     }
 
-    /// Packets that found no room since it was last called.
-    fn count_lost(&self) -> u64 {
-        let mut lost = 0;
+    /// Packets that found no room since it was last called: in this worker's rings, and its part of
+    /// those that the interfaces dropped before anybody could share them.
+    fn count_lost(&mut self) -> u64 {
+        let dropped = self.ports.iter().map(|port| port.counters.interface_dropped());
+        let dropped = dropped.sum::<u64>() / self.workers;
+        let before = std::mem::replace(&mut self.dropped, dropped);
+        let mut lost = dropped.saturating_sub(before);
         for (port, attachment) in self.ports.iter().zip(&self.attachments) {
             let Some(attachment) = attachment else { continue };
             let (received, dropped) = attachment.take_statistics();
