@@ -48,10 +48,14 @@ impl Planner {
             Verdict::Later(due) => {
                 if let Some(plan) = self.attacks.get_mut(&id).and_then(Tracked::plan_mut) {
                     plan.refresh_due = Some(due);
-                    self.timers_changed = true;
+                    self.touched.insert(id);
                 }
             }
-            Verdict::Mitigate { response, step, candidate, refusals } => {
+            Verdict::Mitigate { response, step, mut candidate, refusals } => {
+                if let Some(old) = &former {
+                    let choice = Choice { response: response.name.clone(), step };
+                    candidate.bridge = self.bridge(now, id, old, &choice, &candidate);
+                }
                 let reason = self.adopt(now, id, (&response, step), candidate, &refusals, former);
                 self.say_plan(id, reason);
             }
@@ -82,7 +86,11 @@ impl Planner {
         self.propose(id, proposals);
         match verdict {
             Verdict::Keep | Verdict::Later(_) => {}
-            Verdict::Mitigate { response, step, candidate, refusals } => {
+            Verdict::Mitigate { response, step, mut candidate, refusals } => {
+                let choice = Choice { response: response.name.clone(), step };
+                if let Some(old) = former.as_ref().filter(|old| old.choice() == choice) {
+                    candidate.bridge = self.bridge(now, id, old, &choice, &candidate);
+                }
                 let known = former.as_ref().is_some_and(|plan| {
                     plan.response == response.name && plan.routes == candidate.routes
                 });
@@ -384,9 +392,10 @@ impl Planner {
         refusals: Vec<Refusal>,
     ) {
         let mass = |refusal: &Refusal| matches!(refusal.cause, Cause::MassTrigger { .. });
-        if refusals.iter().any(mass) && self.breaker.trip(now, self.policy.breaker) {
-            self.timers_changed = true;
+        if refusals.iter().any(mass) {
+            self.breaker.trip(now, self.policy.breaker);
         }
+        self.touched.insert(id);
         let waits = refusals.iter().any(|refusal| refusal.cause.passes());
         let Some(tracked) = self.attacks.get_mut(&id) else { return };
         tracked.stage = if waits { Stage::Waiting } else { Stage::Idle };

@@ -1,6 +1,6 @@
 //! How often mitigations came and went.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidegate_model::{BackendId, MitigationKey, Nlri, Prefix, Timestamp};
 
@@ -33,12 +33,40 @@ impl Flapper {
 #[derive(Debug, Default)]
 pub(super) struct Flaps {
     remembered: BTreeMap<Flapper, VecDeque<Timestamp>>,
+    /// How many keys of each are wanted.
+    wanted: BTreeMap<Flapper, usize>,
+    /// Those whose last key went since [`settle`](Self::settle).
+    left: BTreeSet<Flapper>,
 }
 
 impl Flaps {
-    /// Notes a withdrawal. Several at once for one target are one.
-    pub(super) fn record(&mut self, now: Timestamp, key: &MitigationKey, budget: FlapBudget) {
+    /// A key is wanted that was not.
+    pub(super) fn add(&mut self, key: &MitigationKey) {
         let flapper = Flapper::of(key);
+        self.left.remove(&flapper);
+        *self.wanted.entry(flapper).or_default() += 1;
+    }
+
+    /// A key is not wanted any more.
+    pub(super) fn remove(&mut self, key: &MitigationKey) {
+        let flapper = Flapper::of(key);
+        let Some(count) = self.wanted.get_mut(&flapper) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.wanted.remove(&flapper);
+            self.left.insert(flapper);
+        }
+    }
+
+    /// Notes a withdrawal of what is gone at the end of a call. What was put back, or has another
+    /// rule in its place, did not go.
+    pub(super) fn settle(&mut self, now: Timestamp, budget: FlapBudget) {
+        for flapper in std::mem::take(&mut self.left) {
+            self.record(now, flapper, budget);
+        }
+    }
+
+    fn record(&mut self, now: Timestamp, flapper: Flapper, budget: FlapBudget) {
         if !self.remembered.contains_key(&flapper) && self.remembered.len() >= MAX_FLAPS_REMEMBERED
         {
             let oldest = self.remembered.iter().min_by_key(|(_, times)| times.back());
@@ -86,14 +114,14 @@ mod tests {
             nlri: Nlri::Unicast(host.parse().unwrap()),
         };
         let mut flaps = Flaps::default();
-        flaps.record(at(10), &key("203.0.113.7"), budget);
-        flaps.record(at(10), &key("203.0.113.7"), budget);
+        flaps.record(at(10), Flapper::of(&key("203.0.113.7")), budget);
+        flaps.record(at(10), Flapper::of(&key("203.0.113.7")), budget);
         assert_eq!(flaps.free_at(at(20), &key("203.0.113.7"), budget), None);
-        flaps.record(at(20), &key("203.0.113.7"), budget);
+        flaps.record(at(20), Flapper::of(&key("203.0.113.7")), budget);
         assert_eq!(flaps.free_at(at(30), &key("203.0.113.7"), budget), Some(at(3610)));
         assert_eq!(flaps.free_at(at(30), &key("203.0.113.8"), budget), None);
         assert_eq!(flaps.free_at(at(3610), &key("203.0.113.7"), budget), None);
-        flaps.record(at(3610), &key("203.0.113.7"), budget);
+        flaps.record(at(3610), Flapper::of(&key("203.0.113.7")), budget);
         assert_eq!(flaps.free_at(at(3611), &key("203.0.113.7"), budget), Some(at(3620)));
     }
 
@@ -104,7 +132,7 @@ mod tests {
             let host = Prefix::host(std::net::Ipv4Addr::from(index).into());
             let key = MitigationKey { backend: BackendId::Kernel, nlri: Nlri::Unicast(host) };
             let now = Timestamp::ZERO + Duration::from_secs(u64::from(index));
-            flaps.record(now, &key, FlapBudget::default());
+            flaps.record(now, Flapper::of(&key), FlapBudget::default());
         }
         assert_eq!(flaps.remembered.len(), MAX_FLAPS_REMEMBERED);
     }

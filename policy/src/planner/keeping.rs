@@ -10,7 +10,7 @@ use tidegate_model::{
 use super::decision::Refusal;
 use super::hold::Hidden;
 use super::plan::{Phase, Plan, Stage, Strength, Tracked};
-use super::routes::{self, Candidate};
+use super::routes::{self, Bridge, Candidate};
 use super::{Planner, reason};
 use crate::guard;
 use crate::policy::Response;
@@ -62,6 +62,10 @@ impl Planner {
         // What another answer has hidden since is not what the attack was before.
         let current = tracked.attack.current;
         let before = old.as_ref().map_or(current, |old| old.before.max(current));
+        let same = old.as_ref().filter(
+            |_| matches!(continued, Some(old) if old.response == response.name && old.step == step),
+        );
+        let settled = same.filter(|old| old.routes == candidate.routes);
         let armed = old.as_ref().map(|old| old.armed.clone()).filter(|_| phase != Phase::Installed);
         let plan = Plan {
             response: response.name.clone(),
@@ -70,13 +74,15 @@ impl Planner {
             hidden,
             routes: candidate.routes,
             armed: armed.unwrap_or_default(),
+            bridge: candidate.bridge,
             rules: candidate.rules,
-            in_force: Some(now),
+            in_force: same.map_or(Some(now), |old| old.in_force),
             before,
-            futile_since: None,
+            futile_since: same.and_then(|old| old.futile_since),
+            through: same.and_then(|old| old.through),
             reason: reason.clone(),
             begun,
-            changed: now,
+            changed: settled.map_or(now, |old| old.changed),
             hold,
             lifetime: Lifetime { at_least_until: at_least_until.min(not_after), not_after },
             phase,
@@ -90,31 +96,31 @@ impl Planner {
 
     /// Keeps what outlives its attack, as far as another policy allows.
     pub(super) fn keep_if_allowed(&mut self, now: Timestamp, id: AttackId, mut plan: Plan) {
-        plan.routes.retain(|(backend, route)| self.allows(backend, route));
-        plan.armed.retain(|(backend, route)| self.allows(backend, route));
+        plan.keep_routes(|(backend, route)| self.allows(backend, route));
         let Some(tracked) = self.attacks.get(&id) else { return };
         let plan_target = tracked.attack.target;
         let candidate = Candidate {
-            routes: plan.routes.clone(),
+            routes: plan.all_routes().cloned().collect(),
             rules: Vec::new(),
             losses: Vec::new(),
             missing: Vec::new(),
+            bridge: Bridge::default(),
         };
-        match self.admit(now, &tracked.attack, Some(&plan), candidate) {
-            Ok(candidate) if !candidate.routes.is_empty() => {
-                plan.routes = candidate.routes;
-                self.put(id, Stage::Mitigated(Box::new(plan)));
-            }
-            _ => {
-                self.say_release(id, "the policy changed: withdrawn".to_owned());
-                self.lingering.remove(&plan_target);
-                self.attacks.remove(&id);
-                self.room_made = true;
-            }
+        let admitted = self.admit(now, &tracked.attack, Some(&plan), candidate);
+        let admitted = admitted.map_or_else(|_| Vec::new(), |admitted| admitted.routes);
+        plan.keep_routes(|route| admitted.contains(route));
+        if plan.routes.is_empty() {
+            self.say_release(id, "the policy changed: withdrawn".to_owned());
+            self.lingering.remove(&plan_target);
+            self.attacks.remove(&id);
+            self.touched.insert(id);
+            self.room_made = true;
+        } else {
+            self.put(id, Stage::Mitigated(Box::new(plan)));
         }
     }
 
-    fn allows(&self, backend: &BackendId, route: &Route) -> bool {
+    pub(super) fn allows(&self, backend: &BackendId, route: &Route) -> bool {
         let carried = match backend {
             BackendId::Kernel => true,
             _ => self.policy.peer_at(backend).is_some_and(|peer| {
@@ -153,7 +159,7 @@ impl Planner {
         for key in old.union(&new) {
             self.update_desired(key);
         }
-        self.timers_changed = true;
+        self.touched.insert(id);
     }
 
     fn claim(&mut self, key: &MitigationKey, id: AttackId) {
@@ -171,8 +177,7 @@ impl Planner {
         ids.remove(&id);
         if ids.is_empty() {
             self.claims.remove(key);
-            self.heard.remove(key);
-            self.matched.remove(key);
+            self.unclaimed.insert(key.clone());
             if let Some(claimed) = self.claimed_at.get_mut(&key.backend) {
                 let rule = usize::from(matches!(key.nlri, Nlri::FlowSpec(_)));
                 claimed.routes = claimed.routes.saturating_sub(1);
@@ -204,11 +209,13 @@ impl Planner {
         }
         match wanted {
             Some(mitigation) => {
-                self.desired.mitigations.insert(key.clone(), mitigation);
+                if self.desired.mitigations.insert(key.clone(), mitigation).is_none() {
+                    self.flaps.add(key);
+                }
             }
             None => {
                 self.desired.mitigations.remove(key);
-                self.flaps.record(self.now, key, self.policy.flapping);
+                self.flaps.remove(key);
             }
         }
     }
@@ -234,6 +241,15 @@ impl Planner {
                 lifetime: plan.lifetime,
             };
             let mut strength = plan.strength;
+            if plan.bridge.routes.iter().any(|(at, it)| at == backend && it.nlri == route.nlri) {
+                mitigation.response.clone_from(&plan.bridge.response);
+                mitigation.reason =
+                    format!("{}; stays until `{}` is in force", plan.bridge.reason, plan.response);
+            }
+            // What takes the place of a blackhole is none.
+            if matches!(key.nlri, Nlri::FlowSpec(_)) {
+                strength = strength.min(Strength::FlowSpecDiscard);
+            }
             if let Some((other_strength, other)) = strongest.take() {
                 mitigation = combine((strength, mitigation), (other_strength, other));
                 strength = strength.max(other_strength);

@@ -5,6 +5,7 @@ use tidegate_model::{AttackId, BackendId, EndReason, MitigationKey, Route, Times
 use super::decision::DecisionKind;
 use super::hold::doubled;
 use super::plan::{Lifted, Origin, Phase, Plan, Stage, Strength, Tracked};
+use super::routes::Bridge;
 use super::{PROBE_WINDOW, Planner, Sensor, reason, routes};
 use crate::policy::Mode;
 
@@ -16,8 +17,8 @@ impl Planner {
         let grows = grows.filter(|_| on && !matches!(tracked.stage, Stage::Spent));
         let Some(plan) = tracked.plan() else { return grows };
         let sooner = match &plan.phase {
-            Phase::Probing { until, .. } => Some(*until),
-            Phase::Installed if tracked.is_frozen() => None,
+            _ if tracked.is_frozen() => None,
+            Phase::Probing { until, .. } => Some(*until).filter(|_| tracked.ended.is_none()),
             Phase::Installed if tracked.ended.is_some() => Some(plan.lifetime.at_least_until),
             Phase::Installed if plan.is_blackhole() => {
                 // What hides nothing needs no look; who is blind cannot look.
@@ -48,6 +49,7 @@ impl Planner {
                 }
             }
             (Some(_), _) => {}
+            _ if tracked.is_frozen() => {}
             (None, Phase::Probing { until, lifted }) => {
                 if now < *until {
                 } else if matches!(lifted, Lifted::At(_)) {
@@ -58,7 +60,7 @@ impl Planner {
             }
             (None, Phase::Installed) if plan.is_blackhole() => {
                 let looks = plan.in_force.is_some() && self.sensor == Sensor::Seeing;
-                if over && looks && !tracked.is_frozen() {
+                if over && looks {
                     self.probe(now, id);
                 }
             }
@@ -219,10 +221,16 @@ impl Planner {
 
     fn cover(&mut self, now: Timestamp, id: AttackId, hold: std::time::Duration, reason: String) {
         let text = reason.clone();
+        let armed = self.attacks.get(&id).and_then(Tracked::plan).map(|plan| Bridge {
+            routes: self.in_force_of(&plan.armed),
+            response: plan.response.clone(),
+            reason: plan.reason.clone(),
+        });
         self.change_plan(id, |plan| {
             plan.hold = hold;
             plan.phase = Phase::Installed;
             plan.armed.clear();
+            plan.bridge = armed.unwrap_or_default();
             plan.changed = now;
             plan.reason = text;
             plan.in_force = Some(now);
@@ -260,7 +268,7 @@ impl Planner {
         let Some(tracked) = self.attacks.get_mut(&id) else { return false };
         if tracked.held.is_some() {
             tracked.ended = Some(reason);
-            self.timers_changed = true;
+            self.touched.insert(id);
             return true;
         }
         let Some(plan) = self.attacks.get(&id).and_then(Tracked::plan) else { return false };
@@ -295,7 +303,7 @@ impl Planner {
         });
         if let Some(tracked) = self.attacks.get_mut(&id) {
             tracked.ended = Some(reason);
-            self.timers_changed = true;
+            self.touched.insert(id);
             if let Some(plan) = tracked.plan() {
                 self.lingering.insert(tracked.attack.target, plan.choice());
             }

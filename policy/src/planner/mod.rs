@@ -62,8 +62,9 @@
 //! The ledger says what became of each mitigation ([`Planner::handle_standings`]), the sensor what
 //! became of the attack ([`Planner::handle_sights`]). What no backend has in force in time is said,
 //! and the next step or response tried where the policy says so. A step that stops too little leads
-//! to the next; what stops nothing is withdrawn. People have the last word
-//! ([`Planner::handle_order`]).
+//! to the next; what stops nothing is withdrawn. Other rules of the same step begin no new trial.
+//! What was in force goes when what takes its place is, where there is room for both. People have
+//! the last word ([`Planner::handle_order`]).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -78,6 +79,7 @@ use tidegate_model::{
 
 use crate::policy::{Budgets, Policy, minute_of_week};
 
+mod agenda;
 mod breaker;
 mod choice;
 mod decision;
@@ -102,6 +104,7 @@ pub use orders::{MAX_ORDER_TEXT, MAX_TTL, ManualAction, Order, OrderRefused};
 pub use sight::{Coverage, Effect, SETTLE, Sensor, Sight};
 pub use standing::Standing;
 
+use agenda::{Agenda, Awaits};
 use breaker::Breaker;
 use flaps::Flaps;
 use hold::Holds;
@@ -158,13 +161,16 @@ pub struct Planner {
     blackholed: BTreeMap<Prefix, BTreeSet<BackendId>>,
     decisions: VecDeque<Decision>,
     decisions_lost: u64,
-    next_timeout: Option<Timestamp>,
+    agenda: Agenda,
     /// When to go on with those that wait, if there were too many for one turn.
     more_waiting: Option<Timestamp>,
     /// What the current call has done.
     set_changed: bool,
-    timers_changed: bool,
     room_made: bool,
+    /// Attacks that may be waiting for something else now.
+    touched: BTreeSet<AttackId>,
+    /// Keys that an attack does not claim any more.
+    unclaimed: BTreeSet<MitigationKey>,
 }
 
 impl Planner {
@@ -192,11 +198,12 @@ impl Planner {
             blackholed: BTreeMap::new(),
             decisions: VecDeque::new(),
             decisions_lost: 0,
-            next_timeout: None,
+            agenda: Agenda::default(),
             more_waiting: None,
             set_changed: false,
-            timers_changed: false,
             room_made: false,
+            touched: BTreeSet::new(),
+            unclaimed: BTreeSet::new(),
         }
     }
 
@@ -218,7 +225,8 @@ impl Planner {
     pub fn handle_policy(&mut self, now: Timestamp, policy: Arc<Policy>) {
         self.now = now;
         self.sessions = policy.session_addresses().into_iter().collect();
-        self.policy = policy;
+        let old = std::mem::replace(&mut self.policy, policy);
+        let same = standing::unchanged(&old, &self.policy);
         let before = self.desired.mitigations.clone();
         let mut order: Vec<(bool, Reverse<Severity>, AttackId)> = Vec::new();
         let mut plans: BTreeMap<AttackId, Plan> = BTreeMap::new();
@@ -226,7 +234,8 @@ impl Planner {
         for id in ids {
             let Some(tracked) = self.attacks.get_mut(&id) else { continue };
             let stays = tracked.ended.is_some() || tracked.is_frozen();
-            tracked.failed.clear();
+            // What was tried in vain is so under the same response too.
+            tracked.failed.retain(|choice| same.contains(&choice.response));
             tracked.proposals.clear();
             if tracked.origin == Origin::Policy {
                 tracked.severity = self.policy.severity(now, &tracked.attack);
@@ -247,6 +256,7 @@ impl Planner {
                 plan => self.replan(now, id, plan),
             }
         }
+        self.touched.extend(self.attacks.keys());
         self.in_time = self.times(now);
         self.set_changed = self.desired.mitigations != before;
         self.settle(now);
@@ -254,18 +264,12 @@ impl Planner {
 
     /// Does what time alone makes due. Early, late and needless calls are harmless.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        if self.next_timeout.is_none_or(|due| due > now) {
+        if self.poll_timeout().is_none_or(|due| due > now) {
             return;
         }
         self.now = now;
-        let due: Vec<AttackId> = self
-            .attacks
-            .iter()
-            .filter(|(_, tracked)| self.due(tracked).is_some_and(|due| due <= now))
-            .map(|(id, _)| *id)
-            .collect();
-        self.timers_changed |= !due.is_empty();
-        for id in due {
+        for id in self.agenda.due(now) {
+            self.touched.insert(id);
             self.expire(now, id);
         }
         self.settle(now);
@@ -303,7 +307,8 @@ impl Planner {
     /// When [`handle_timeout`](Self::handle_timeout) is next needed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.next_timeout
+        let others = [self.breaker.tripped_until(), self.more_waiting];
+        self.agenda.first().into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Everything that should be installed now.
@@ -364,15 +369,15 @@ impl Planner {
         tracked.attack = attack.clone();
         tracked.severity = tracked.severity.max(severity);
         tracked.judged = now;
-        self.timers_changed |= self.policy.severities.grows_at(now, attack).is_some();
+        self.touched.insert(attack.id);
         match &tracked.stage {
             Stage::Spent => {}
+            _ if tracked.is_frozen() => {}
             Stage::Mitigated(plan) if plan.phase != Phase::Installed => {
                 if gets_through(attack) {
                     self.reannounce(now, attack.id, "above its limit");
                 }
             }
-            _ if tracked.is_frozen() => {}
             _ => self.decide(now, attack.id),
         }
     }
@@ -385,7 +390,7 @@ impl Planner {
         tracked.attack = attack.clone();
         if tracked.plan().is_none() {
             self.attacks.remove(&attack.id);
-            self.timers_changed = true;
+            self.touched.insert(attack.id);
             return;
         }
         if matches!(reason, EndReason::Quiet(_)) && self.outlasts(now, attack.id, reason) {
@@ -394,39 +399,43 @@ impl Planner {
         self.release(now, attack.id, &format!("over: {reason}"));
     }
 
-    /// Ends a call: gives room to those who wait, counts the change, sets the timer.
+    /// Ends a call: gives room to those who wait, counts the change, sets the timers.
     fn settle(&mut self, now: Timestamp) {
-        if self.breaker.recover(now) {
-            self.room_made = true;
-            self.timers_changed = true;
-        }
-        if self.more_waiting.take_if(|due| *due <= now).is_some() {
-            self.room_made = true;
-            self.timers_changed = true;
-        }
+        self.now = now;
+        self.room_made |= self.breaker.recover(now);
+        self.room_made |= self.more_waiting.take_if(|due| *due <= now).is_some();
+        self.note_touched();
         if std::mem::take(&mut self.room_made) && self.breaker.tripped_until().is_none() {
-            let mut waiting: Vec<(Reverse<Severity>, AttackId)> = self
-                .attacks
-                .iter()
-                .filter(|(_, tracked)| matches!(tracked.stage, Stage::Waiting))
-                .map(|(id, tracked)| (Reverse(tracked.severity), *id))
-                .collect();
-            waiting.sort_unstable();
-            if waiting.len() > MAX_RECONSIDERED {
+            if self.agenda.waiting().len() > MAX_RECONSIDERED {
                 self.more_waiting.get_or_insert(now + RECONSIDER_INTERVAL);
-                self.timers_changed = true;
             }
-            for (_, id) in waiting.into_iter().take(MAX_RECONSIDERED) {
+            let waiting: Vec<AttackId> = self.agenda.waiting().take(MAX_RECONSIDERED).collect();
+            for id in waiting {
+                self.touched.insert(id);
                 self.decide(now, id);
             }
+            self.note_touched();
         }
+        for key in std::mem::take(&mut self.unclaimed) {
+            if !self.claims.contains_key(&key) {
+                self.heard.remove(&key);
+                self.matched.remove(&key);
+            }
+        }
+        self.flaps.settle(now, self.policy.flapping);
         if std::mem::take(&mut self.set_changed) {
             self.desired.generation += 1;
         }
-        if std::mem::take(&mut self.timers_changed) {
-            let due = self.attacks.values().filter_map(|tracked| self.due(tracked));
-            let others = [self.breaker.tripped_until(), self.more_waiting];
-            self.next_timeout = due.chain(others.into_iter().flatten()).min();
+    }
+
+    /// Brings the agenda up to date with the attacks that were touched.
+    fn note_touched(&mut self) {
+        for id in std::mem::take(&mut self.touched) {
+            let awaits = self.attacks.get(&id).map_or(Awaits::default(), |tracked| Awaits {
+                due: self.due(tracked),
+                room: matches!(tracked.stage, Stage::Waiting).then_some(tracked.severity),
+            });
+            self.agenda.set(id, awaits);
         }
     }
 

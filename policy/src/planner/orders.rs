@@ -201,7 +201,7 @@ impl Planner {
 
     fn hold(&mut self, id: AttackId, by: &str) -> Result<AttackId, OrderRefused> {
         self.of_policy(id)?.held = Some(by.to_owned());
-        self.timers_changed = true;
+        self.touched.insert(id);
         self.say_order(id, format!("{by} holds everything as it is"));
         Ok(id)
     }
@@ -212,7 +212,7 @@ impl Planner {
             return Err(OrderRefused::Nothing(id));
         }
         let ended = tracked.ended;
-        self.timers_changed = true;
+        self.touched.insert(id);
         self.say_order(id, format!("{by} ended the hold"));
         match ended {
             Some(reason) if !self.outlasts(now, id, reason) => {
@@ -265,6 +265,7 @@ impl Planner {
             }
             Stage::Spent => {
                 tracked.stage = Stage::Idle;
+                self.touched.insert(id);
                 self.say_order(id, format!("{by} renewed it"));
                 self.reconsider(now, id);
             }

@@ -10,7 +10,7 @@ use tidegate_model::{
 
 use super::decision::Proposal;
 use super::hold::Hidden;
-use super::routes;
+use super::routes::{self, Bridge};
 use super::sight::Sight;
 use crate::policy::{FilterAction, ResponseAction};
 
@@ -131,6 +131,8 @@ pub(super) struct Plan {
     pub(super) routes: Vec<(BackendId, Route)>,
     /// Cheaper routes that take the place of a blackhole while it is lifted.
     pub(super) armed: Vec<(BackendId, Route)>,
+    /// What stays of the answer before until this one is in force.
+    pub(super) bridge: Bridge,
     /// The rules that were asked for, before they took the form that each backend takes.
     pub(super) rules: Vec<FlowSpecRule>,
     pub(super) reason: String,
@@ -138,12 +140,15 @@ pub(super) struct Plan {
     pub(super) begun: Timestamp,
     /// When the routes last changed.
     pub(super) changed: Timestamp,
-    /// Since when some backend has it in force; `None` while none has.
+    /// Since when some backend has this step in force, by whichever rules; `None` while none has.
     pub(super) in_force: Option<Timestamp>,
     /// The rate of the attack before the mitigation.
     pub(super) before: Rate,
     /// Since when it has been seen to have no effect.
     pub(super) futile_since: Option<Timestamp>,
+    /// From when to when the attack was last seen above its limit despite this step, with gaps of
+    /// at most [`SETTLE`](super::SETTLE).
+    pub(super) through: Option<(Timestamp, Timestamp)>,
     pub(super) hold: Duration,
     pub(super) lifetime: Lifetime,
     pub(super) phase: Phase,
@@ -174,17 +179,29 @@ impl Plan {
         self.strength == Strength::Blackhole
     }
 
+    /// Keeps the routes for which `keep` holds.
+    pub(super) fn keep_routes(&mut self, mut keep: impl FnMut(&(BackendId, Route)) -> bool) {
+        for routes in [&mut self.routes, &mut self.armed, &mut self.bridge.routes] {
+            routes.retain(&mut keep);
+        }
+    }
+
     pub(super) fn choice(&self) -> Choice {
         Choice { response: self.response.clone(), step: self.step }
     }
 
     /// Everything that it has room for, wanted now or not.
     pub(super) fn all_routes(&self) -> impl Iterator<Item = &(BackendId, Route)> {
-        self.routes.iter().chain(&self.armed)
+        self.routes.iter().chain(&self.armed).chain(&self.bridge.routes)
     }
 
-    /// What of it is wanted now.
+    /// What of it is wanted now, and what stays until that is in force.
     pub(super) fn wanted(&self) -> impl Iterator<Item = &(BackendId, Route)> {
+        self.own().chain(&self.bridge.routes)
+    }
+
+    /// What of it is wanted now for its own sake.
+    pub(super) fn own(&self) -> impl Iterator<Item = &(BackendId, Route)> {
         let routes = self.routes.iter().filter(|(backend, _)| match &self.phase {
             Phase::Installed => true,
             Phase::Probing { lifted: Lifted::At(lifted), .. } => backend != lifted,
@@ -200,6 +217,11 @@ impl Plan {
     /// The keys of what is wanted now.
     pub(super) fn wanted_keys(&self) -> Vec<MitigationKey> {
         routes::keys(self.wanted()).collect()
+    }
+
+    /// The keys of what is wanted now for its own sake.
+    pub(super) fn own_keys(&self) -> Vec<MitigationKey> {
+        routes::keys(self.own()).collect()
     }
 }
 

@@ -24,6 +24,19 @@ pub(super) struct Candidate {
     pub(super) losses: Vec<(BackendId, Loss)>,
     /// What stands in the way at some of the response's peers.
     pub(super) missing: Vec<Cause>,
+    /// What stays of another answer until this one is in force.
+    pub(super) bridge: Bridge,
+}
+
+/// Routes of the answer before, which go when those that take their place are in force.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Bridge {
+    /// All of them were in force. Empty where nothing is awaited.
+    pub(super) routes: Vec<(BackendId, Route)>,
+    /// The response that asked for them.
+    pub(super) response: String,
+    /// Why.
+    pub(super) reason: String,
 }
 
 impl Candidate {
@@ -106,7 +119,7 @@ pub(super) fn put(
         }
     }
     if !routes.is_empty() {
-        return Ok(Candidate { routes, rules, losses, missing });
+        return Ok(Candidate { routes, rules, losses, missing, bridge: Bridge::default() });
     }
     if let (true, Some(family)) = (missing.is_empty(), response.action.family(family)) {
         missing.push(Cause::NoPeer { family });

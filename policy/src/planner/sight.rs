@@ -88,6 +88,7 @@ impl Planner {
         now: Timestamp,
         sights: impl IntoIterator<Item = (AttackId, Sight)>,
     ) {
+        self.now = now;
         for (id, sight) in sights {
             let Some(tracked) = self.attacks.get_mut(&id) else { continue };
             tracked.sight = Some(sight);
@@ -113,11 +114,13 @@ impl Planner {
         if self.sensor == sensor {
             return;
         }
+        self.now = now;
         self.sensor = sensor;
-        self.timers_changed = true;
+        self.touched.extend(self.attacks.keys());
         if sensor == Sensor::Blind {
             let probing = |tracked: &Tracked| {
                 tracked.plan().is_some_and(|plan| plan.phase != Phase::Installed)
+                    && !tracked.is_frozen()
             };
             let ids: Vec<AttackId> = self
                 .attacks
@@ -142,7 +145,11 @@ impl Planner {
 
     pub(super) fn effect_of(&self, now: Timestamp, tracked: &Tracked, plan: &Plan) -> Effect {
         let after = tracked.sight.map(|sight| sight.rate);
-        let settled = plan.in_force.is_some_and(|since| now.since(since) >= SETTLE);
+        let long = |since| now.since(since) >= SETTLE;
+        // Rules that change all the time never get to show an effect: then what comes through shows
+        // what they are worth together.
+        let shown = long(plan.changed) || plan.through.is_some_and(|(since, _)| long(since));
+        let settled = plan.in_force.is_some_and(long) && shown;
         let local = plan.routes.iter().all(|(backend, _)| *backend == BackendId::Kernel);
         let coverage = match (after, self.policy.effect.sensor) {
             _ if plan.in_force.is_none() => Coverage::Unknown("it is not in force"),
@@ -193,11 +200,21 @@ impl Planner {
             }
             return;
         }
+        if through && let Some(plan) = self.attacks.get_mut(&id).and_then(Tracked::plan_mut) {
+            let span = plan.through.filter(|(_, last)| now.since(*last) <= SETTLE);
+            plan.through = Some((span.map_or(now, |(first, _)| first), now));
+        }
+        let Some(tracked) = self.attacks.get(&id) else { return };
+        let Some(plan) = tracked.plan() else { return };
         let aim = self.policy.effect;
         let covered = self.effect_of(now, tracked, plan).coverage.share();
         let futile = through && covered.is_some_and(|share| share < aim.none_below);
-        let since = if futile { plan.futile_since.or(Some(now)) } else { None };
-        let given_up = since.is_some_and(|since| now.since(since) >= aim.none_after);
+        let since = match covered {
+            _ if futile => plan.futile_since.or(Some(now)),
+            None if through => plan.futile_since,
+            _ => None,
+        };
+        let given_up = futile && since.is_some_and(|since| now.since(since) >= aim.none_after);
         let climbs = self.has_next_step(plan);
         if let Some(plan) = self.attacks.get_mut(&id).and_then(Tracked::plan_mut) {
             plan.futile_since = since;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use tidegate_model::{AttackId, BackendId, MitigationKey, Timestamp};
+use tidegate_model::{AttackId, BackendId, MitigationKey, Route, Timestamp};
 
 use super::Planner;
 use super::decision::DecisionKind;
 use super::plan::{Choice, Phase, Plan, Tracked};
-use crate::policy::Otherwise;
+use super::routes::{Bridge, Candidate};
+use crate::policy::{Otherwise, Policy};
 
 /// What is known of a wanted mitigation at its backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,16 @@ pub(super) struct Heard {
     told: bool,
 }
 
+/// The responses under which the same would come of the same: neither they, nor their peers, nor
+/// what counts as in vain differs.
+pub(super) fn unchanged(old: &Policy, new: &Policy) -> BTreeSet<String> {
+    if old.enforcement != new.enforcement || old.effect != new.effect || old.peers != new.peers {
+        return BTreeSet::new();
+    }
+    let same = new.responses.iter().filter(|response| old.responses.contains(response));
+    same.map(|response| response.name.clone()).collect()
+}
+
 impl Planner {
     /// Takes note of what became of mitigations.
     pub fn handle_standings(
@@ -45,6 +56,7 @@ impl Planner {
         now: Timestamp,
         news: impl IntoIterator<Item = (MitigationKey, Standing)>,
     ) {
+        self.now = now;
         let mut concerned = BTreeSet::new();
         for (key, standing) in news {
             let Some(ids) = self.claims.get(&key) else { continue };
@@ -73,6 +85,7 @@ impl Planner {
 
     /// Takes note that a backend can be reached again: what it did not take before may be tried.
     pub fn handle_backend_up(&mut self, now: Timestamp, backend: &BackendId) {
+        self.now = now;
         let ids: Vec<AttackId> = self
             .attacks
             .iter()
@@ -124,17 +137,97 @@ impl Planner {
             let waits = matches!(heard.standing, Standing::Awaited { .. }) && !heard.told;
             waits.then(|| heard.since + self.policy.enforcement.deadline)
         };
-        plan.wanted_keys().iter().filter_map(due).min()
+        let own = plan.own_keys();
+        let unheard =
+            !plan.bridge.routes.is_empty() && own.iter().any(|key| !self.heard.contains_key(key));
+        let silence = unheard.then(|| plan.changed + self.policy.enforcement.deadline);
+        own.iter().filter_map(due).chain(silence.filter(|due| *due > self.now)).min()
+    }
+
+    /// Those of `routes` that a backend said to have in force.
+    pub(super) fn in_force_of(&self, routes: &[(BackendId, Route)]) -> Vec<(BackendId, Route)> {
+        let in_force = |(backend, route): &&(BackendId, Route)| {
+            let key = MitigationKey { backend: backend.clone(), nlri: route.nlri.clone() };
+            self.heard.get(&key).is_some_and(|heard| heard.standing == Standing::Enforced)
+        };
+        routes.iter().filter(in_force).cloned().collect()
+    }
+
+    /// What of `old` has to stay until `candidate` is in force: what is, unless there is no room
+    /// for both. Rules that are made anew for the same step replace the old ones at once.
+    pub(super) fn bridge(
+        &self,
+        now: Timestamp,
+        id: AttackId,
+        old: &Plan,
+        choice: &Choice,
+        candidate: &Candidate,
+    ) -> Bridge {
+        let Some(tracked) = self.attacks.get(&id) else { return Bridge::default() };
+        let same = *choice == old.choice();
+        let mut bridge = if same || old.own().next().is_none() {
+            old.bridge.clone()
+        } else {
+            let wanted: Vec<_> = old.wanted().cloned().collect();
+            let (response, reason) = (old.response.clone(), old.reason.clone());
+            Bridge { routes: self.in_force_of(&wanted), response, reason }
+        };
+        let wanted: BTreeSet<MitigationKey> = candidate.keys().collect();
+        bridge.routes.retain(|(backend, route)| {
+            let key = MitigationKey { backend: backend.clone(), nlri: route.nlri.clone() };
+            !wanted.contains(&key) && self.allows(backend, route)
+        });
+        let mut both = candidate.clone();
+        both.routes.extend(bridge.routes.iter().cloned());
+        let fits = self.admit(now, &tracked.attack, Some(old), both).is_ok_and(|both| {
+            candidate.routes.iter().chain(&bridge.routes).all(|it| both.routes.contains(it))
+        });
+        if fits { bridge } else { Bridge::default() }
+    }
+
+    /// Lets go of what stayed until the plan is in force, once it is: at each backend, or at one
+    /// where others do not take it.
+    fn cross(&mut self, now: Timestamp, id: AttackId) {
+        let Some(plan) = self.attacks.get(&id).and_then(Tracked::plan) else { return };
+        if plan.bridge.routes.is_empty() {
+            return;
+        }
+        let deadline = self.policy.enforcement.deadline;
+        let (mut in_force, mut awaited) = (false, false);
+        for key in plan.own_keys() {
+            match self.heard.get(&key).map(|heard| (&heard.standing, heard.since)) {
+                Some((Standing::Enforced, _)) => in_force = true,
+                Some((Standing::Awaited { .. }, since)) => awaited |= now.since(since) < deadline,
+                Some((Standing::Rejected { .. } | Standing::Gone, _)) => {}
+                // Nobody says anything about it.
+                None if now.since(plan.changed) >= deadline => in_force = true,
+                None => awaited = true,
+            }
+        }
+        if in_force && !awaited {
+            self.change_plan(id, |plan| plan.bridge = Bridge::default());
+        }
     }
 
     /// Looks whether what is wanted for an attack is in force.
     pub(super) fn check_enforcement(&mut self, now: Timestamp, id: AttackId) {
         let Some(plan) = self.attacks.get(&id).and_then(Tracked::plan) else { return };
-        self.timers_changed = true;
-        let keys = plan.wanted_keys();
-        let in_force = keys.iter().any(|key| self.is_enforced(key));
-        self.note_force(now, id, in_force);
+        self.touched.insert(id);
+        let keys = plan.own_keys();
         let deadline = self.policy.enforcement.deadline;
+        // Other rules of the same step are on their way.
+        let renewed = now.since(plan.changed) < deadline
+            && !plan.is_blackhole()
+            && plan.in_force.is_some_and(|since| since < plan.changed);
+        let carried = renewed
+            && plan.in_force.is_some()
+            && keys.iter().any(|key| {
+                let heard = self.heard.get(key);
+                heard.is_some_and(|heard| matches!(heard.standing, Standing::Awaited { .. }))
+            });
+        let in_force = carried || keys.iter().any(|key| self.is_enforced(key));
+        self.note_force(now, id, in_force);
+        self.cross(now, id);
         let mut failing: Vec<(MitigationKey, String)> = Vec::new();
         let mut news = false;
         let mut back = Vec::new();
@@ -185,7 +278,9 @@ impl Planner {
                 // It grew while the mitigation was on its way.
                 plan.before = plan.before.max(peak);
             }
-            plan.futile_since = None;
+            if !in_force {
+                plan.futile_since = None;
+            }
             if in_force && plan.is_blackhole() {
                 // It hides the attack from now on, not from when it was asked for.
                 let until = (now + plan.hold).min(plan.lifetime.not_after);

@@ -15,6 +15,7 @@ use crate::policy::{
 };
 use crate::profile::{ConfinedBy, FlowSpecProfile, Widen};
 
+mod continuity;
 mod feedback;
 mod ladders;
 mod lifetimes;

@@ -13,6 +13,12 @@ enum Step {
     End { id: u64, reason: EndReason },
     Timeout,
     Policy(usize),
+    Standings(Standing),
+    BackendUp,
+    Sights(f64),
+    Sensor(Sensor),
+    Order(u64, u8),
+    Wall(u64),
 }
 
 const TARGETS: [&str; 8] = [
@@ -52,6 +58,24 @@ fn policies() -> Vec<Policy> {
     vec![first, tight, local]
 }
 
+fn any_feedback() -> impl Strategy<Value = Step> {
+    let why = || "a reason".to_owned();
+    let standing = prop::sample::select(vec![
+        Standing::Enforced,
+        Standing::Awaited { why: why() },
+        Standing::Rejected { why: why() },
+        Standing::Gone,
+    ]);
+    prop_oneof![
+        3 => standing.prop_map(Step::Standings),
+        1 => Just(Step::BackendUp),
+        2 => (0.0..3.0_f64).prop_map(Step::Sights),
+        1 => prop::sample::select(vec![Sensor::Blind, Sensor::Seeing]).prop_map(Step::Sensor),
+        3 => (0..6_u64, 0..5_u8).prop_map(|(id, order)| Step::Order(id, order)),
+        1 => (0..604_800_u64).prop_map(Step::Wall),
+    ]
+}
+
 fn any_step() -> impl Strategy<Value = (f64, Step)> {
     let vector = prop::sample::select(vec![
         AttackVector::SynFlood,
@@ -79,6 +103,7 @@ fn any_step() -> impl Strategy<Value = (f64, Step)> {
         2 => end,
         3 => Just(Step::Timeout),
         1 => (0..3_usize).prop_map(Step::Policy),
+        2 => any_feedback(),
     ];
     (prop_oneof![4 => 0.0..3.0_f64, 1 => 0.0..200.0_f64], step)
 }
@@ -103,6 +128,34 @@ fn apply(planner: &mut Planner, policies: &[Policy], now: Timestamp, step: &Step
         }
         Step::Timeout => planner.handle_timeout(now),
         Step::Policy(index) => planner.handle_policy(now, Arc::new(policies[*index].clone())),
+        Step::Standings(standing) => {
+            let keys: Vec<_> = planner.desired().mitigations.keys().cloned().collect();
+            let news = keys.into_iter().map(|key| (key, standing.clone()));
+            planner.handle_standings(now, news);
+        }
+        Step::BackendUp => {
+            planner.handle_backend_up(now, &BackendId::Peer("router".to_owned()));
+        }
+        Step::Sights(ratio) => {
+            let attacks = planner.attacks.values();
+            let sights: Vec<_> = attacks
+                .map(|it| (it.attack.id, Sight { rate: it.attack.current, excess: *ratio }))
+                .collect();
+            planner.handle_sights(now, sights);
+        }
+        Step::Sensor(sensor) => planner.handle_sensor(now, *sensor),
+        Step::Order(id, order) => {
+            let (attack, by) = (AttackId(*id), "anna".to_owned());
+            let order = match order {
+                0 => Order::Hold { attack, by },
+                1 => Order::Resume { attack, by },
+                2 => Order::Withdraw { attack, by, reason: "a mistake".to_owned() },
+                3 => Order::Renew { attack, extra: Duration::from_secs(600), by },
+                _ => Order::Approve { attack, response: None, by },
+            };
+            let _ = planner.handle_order(now, &order);
+        }
+        Step::Wall(unix) => planner.handle_wall(now, *unix),
     }
 }
 
@@ -253,6 +306,12 @@ fn play(steps: &[(f64, Step)]) -> Result<(Planner, Timestamp, Story), String> {
         if (before.generation == after.generation) != (before.mitigations == after.mitigations) {
             return Err(format!("generation {} says otherwise", after.generation));
         }
+        planner.handle_timeout(now);
+        if planner.poll_timeout().is_some_and(|due| due <= now) {
+            return Err(format!("{:?} is still due at {now:?}", planner.poll_timeout()));
+        }
+        is_safe(&planner, &policies[current], &mut known)?;
+        let after = planner.desired();
         story.0.push(after.clone());
         story.1.extend(decisions(&mut planner));
     }
@@ -271,6 +330,8 @@ proptest! {
             if let Some(attack) = known {
                 planner.handle_attack(now, &ended(&attack));
             }
+            // Nobody keeps anything.
+            apply(&mut planner, &[], now, &Step::Order(id, 1));
         }
         let mut timeouts = 0;
         while let Some(due) = planner.poll_timeout() {
