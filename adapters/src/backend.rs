@@ -179,10 +179,10 @@ impl Backends {
         }
     }
 
-    /// From now on every backend judges announcements by `policy`.
-    pub fn set_gate(&self, policy: &GatePolicy) {
-        for backend in &self.backends {
-            backend.set_gate(policy);
+    /// From now on `backend` judges announcements by `policy`, if it does that itself.
+    pub fn set_gate(&self, backend: &BackendId, policy: &GatePolicy) {
+        if let Some(serving) = self.serving(backend) {
+            serving.set_gate(policy);
         }
     }
 

@@ -1,24 +1,57 @@
 //! The backends of the live daemon: which there are, and how they are started and ended.
+//!
+//! What ends with this process (sessions, the nftables table) is told at once. What outlives it goes
+//! another way:
+//!
+//! ```text
+//!   withdraw ---------------------------> backend, and then the journal
+//!   announcement --> journal's thread --> backend      as soon as the intent is on disk
+//! ```
+//!
+//! and nothing of it is told before the [reaper](tidegate_adapters::reaper) is in charge, which
+//! withdraws it when this process is gone.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
 
-use tidegate_adapters::BackendEvent;
+use tidegate_adapters::external::{ExternalConfig, Guard};
 use tidegate_adapters::kernel::KernelBackend;
+use tidegate_adapters::reaper::{self, Reaper, ReaperConfig};
 use tidegate_adapters::speaker::SpeakerBackend;
+use tidegate_adapters::{Backend, BackendEvent, ExternalBackend};
+use tidegate_bgpd::egress::GatePolicy;
 use tidegate_bgpd::session::ConnectMode;
 use tidegate_bgpd::speaker::{
     DynamicPeers, PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle,
 };
-use tidegate_model::{BackendId, Command};
+use tidegate_model::{BackendId, Command, MitigationKey};
 use tidegate_policy::{Location, Peer, Policy};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
+use crate::event::{Event, EventKind};
 use crate::pipeline;
+use crate::store::journal::{Held, Journal};
+
+mod journalled;
+
+use self::journalled::{Journalled, SharedJournal};
 
 /// News that wait for the engine. Backends hold theirs back while it is full.
 const EVENT_QUEUE: usize = 4096;
+
+/// How often the reaper is told that we are in control, and when for the first time: not before
+/// what an earlier run left was adopted or withdrawn. A daemon that dies again and again before that
+/// has no claim to it.
+pub const RENEW_INTERVAL: Duration = Duration::from_secs(2);
+/// See [`RENEW_INTERVAL`].
+pub const FIRST_RENEWAL: Duration = Duration::from_secs(8);
+
+/// Our own program, also after it was replaced on disk.
+const OURSELVES: &str = "/proc/self/exe";
 
 /// Why the backends cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +62,20 @@ pub enum StartError {
     /// The thread that talks to nftables.
     #[error("cannot start the nftables thread: {0}")]
     Kernel(io::Error),
+    /// The thread that writes intents before they are carried out.
+    #[error("cannot start the journal's thread: {0}")]
+    Journal(io::Error),
+    /// Without a reaper nothing may be told to what outlives us.
+    #[error(
+        "cannot start the reaper, without which routes in other daemons would outlive us: {source}; \
+         is the folder of {file} there, and ours to write (`reaper.file`)?"
+    )]
+    Reaper {
+        /// Its lease file.
+        file: String,
+        /// What went wrong.
+        source: io::Error,
+    },
 }
 
 /// Every backend that the policy uses.
@@ -41,15 +88,26 @@ pub struct Backends {
     /// Addresses of ours that the policy does not name.
     own_addresses: Vec<IpAddr>,
     ids: Vec<BackendId>,
+    reaper: Option<Reaper>,
+    journal: Option<SharedJournal>,
+    /// What an earlier run may have left in what outlives it.
+    left_behind: Vec<MitigationKey>,
 }
 
 impl Backends {
-    /// Starts the speaker, and the kernel's backend if a response of `policy` is local. Must be
-    /// called inside a tokio runtime.
+    /// Starts the speaker, the drivers of other routing daemons with their reaper, and the kernel's
+    /// backend if a response of `policy` is local. Intents go to `journal`, and `held` is what it
+    /// says of earlier runs. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// [`StartError`] if an address cannot be listened on or a thread cannot be started.
-    pub fn start(policy: &Policy, config: &Config, seed: u64) -> Result<Self, StartError> {
+    /// [`StartError`] if an address cannot be listened on, or a thread or the reaper cannot be
+    /// started.
+    pub async fn start(
+        policy: &Policy,
+        config: &Config,
+        (journal, held): (Option<Journal>, Vec<Held>),
+        seed: u64,
+    ) -> Result<Self, StartError> {
         let (answers, events) = mpsc::channel(EVENT_QUEUE);
         let own_addresses: Vec<_> = config.listen.iter().map(|address| address.ip()).collect();
         let (speaker, news) = Speaker::start(SpeakerConfig {
@@ -64,16 +122,80 @@ impl Backends {
         let mut all = tidegate_adapters::Backends::new();
         all.add(Box::new(SpeakerBackend::new(speaker.clone(), news, answers.clone())));
         let ids: Vec<_> = sessions(policy).map(Peer::backend).collect();
-        let mut backends = Self { all, speaker, events, answers, own_addresses, ids };
+        let journal = journal.map(SharedJournal::new);
+        let mut backends = Self {
+            all,
+            speaker,
+            events,
+            answers,
+            own_addresses,
+            ids,
+            reaper: None,
+            journal,
+            left_behind: Vec::new(),
+        };
+        backends.start_external(policy, config).await?;
+        // What ended with the earlier run is not there any more.
+        let outlived = held.into_iter().map(|held| held.key);
+        backends.left_behind =
+            outlived.filter(|key| matches!(key.backend, BackendId::External(_))).collect();
         backends.start_kernel(policy).map_err(StartError::Kernel)?;
         Ok(backends)
     }
 
+    /// First the reaper, then the drivers.
+    async fn start_external(&mut self, policy: &Policy, config: &Config) -> Result<(), StartError> {
+        let external: BTreeMap<String, ExternalConfig> =
+            config.external(policy).map(|(name, config, _)| (name.to_owned(), config)).collect();
+        if external.is_empty() {
+            return Ok(());
+        }
+        let file = config.reaper.file.clone();
+        let failed = |source| StartError::Reaper { file: file.display().to_string(), source };
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let reaper = ReaperConfig {
+            lease: config.reaper.lease,
+            file: file.clone(),
+            backends: external.clone(),
+        };
+        let started = Reaper::start(Path::new(OURSELVES), &["reaper"], reaper).await;
+        self.reaper = Some(started.map_err(failed)?);
+        for (name, config) in external {
+            let id = BackendId::External(name.clone());
+            let guard = Guard::new(self.gate_of(policy, &id));
+            let driver = move || config.driver();
+            let backend = ExternalBackend::start(&name, driver, guard, self.answers.clone());
+            let backend: Box<dyn Backend> = match &self.journal {
+                Some(journal) => Box::new(
+                    Journalled::start(backend, journal.clone(), self.answers.clone())
+                        .map_err(StartError::Journal)?,
+                ),
+                None => Box::new(backend),
+            };
+            self.all.add(backend);
+            self.ids.push(id);
+        }
+        Ok(())
+    }
+
+    /// What may leave through another daemon: what may leave to the peer that it tells.
+    fn gate_of(&self, policy: &Policy, backend: &BackendId) -> GatePolicy {
+        let mut gate = pipeline::gate_policy(policy, &self.own_addresses);
+        if let Some(peer) = policy.peers.iter().find(|peer| peer.backend() == *backend) {
+            let profile = pipeline::blackhole_profile(peer);
+            gate.admit_profile(&profile.communities, &profile.large_communities);
+        }
+        gate
+    }
+
     /// From now on routes are judged by `policy`, which has the same peers.
     pub fn set_policy(&mut self, policy: &Policy) {
-        let gate = pipeline::gate_policy(policy, &self.own_addresses);
-        self.all.set_gate(&gate);
-        self.speaker.set_gate(gate);
+        for id in &self.ids {
+            self.all.set_gate(id, &self.gate_of(policy, id));
+        }
+        self.speaker.set_gate(pipeline::gate_policy(policy, &self.own_addresses));
         if let Err(error) = self.start_kernel(policy) {
             tracing::error!(%error, "cannot start the nftables thread: no local rule is enforced");
         }
@@ -89,12 +211,35 @@ impl Backends {
         Ok(())
     }
 
+    /// What an earlier run may have left in what outlives it, by the journal. To be told to the
+    /// engine before anything else.
+    pub fn take_left_behind(&mut self) -> Vec<MitigationKey> {
+        std::mem::take(&mut self.left_behind)
+    }
+
     /// Hands `command` over without waiting. The answer is an event.
     pub fn send(&self, command: Command) {
         if let Err(outcome) = self.all.submit(command)
             && self.answers.try_send(BackendEvent::Outcome(*outcome)).is_err()
         {
             tracing::warn!("too many answers wait; the reconciler will ask again");
+        }
+    }
+
+    /// Takes note of what the engine tells: answers go to the journal.
+    pub fn note(&self, event: &Event) {
+        if let (Some(journal), EventKind::Outcome { verb, outcome }) = (&self.journal, &event.kind)
+            && matches!(outcome.backend, BackendId::External(_))
+        {
+            journal.confirm(*verb, outcome);
+        }
+    }
+
+    /// Tells the reaper that we are in control. To be called by what drives the engine, every
+    /// [`RENEW_INTERVAL`] after [`FIRST_RENEWAL`].
+    pub fn renew(&self) {
+        if let Some(reaper) = &self.reaper {
+            reaper.renew();
         }
     }
 
@@ -117,10 +262,26 @@ impl Backends {
     }
 
     /// Withdraws what is left, ends the sessions with Cease and `reason`, and waits until that is
-    /// delivered, for a bounded time.
-    pub async fn shutdown(&self, reason: &str) {
+    /// delivered, for a bounded time. The reaper looks once more, and goes on if anything is left.
+    pub async fn shutdown(&mut self, reason: &str) {
         self.speaker.shutdown(reason).await;
+        if let Some(reaper) = self.reaper.take() {
+            reaper.leave().await;
+        }
     }
+}
+
+/// Withdraws everything of ours from every routing daemon of `config` without a daemon of ours: how
+/// many routes each held, or why something may be left. For `tidegate panic` where `tidegate run`
+/// does not answer; where it does, [`Engine::panic`](crate::engine::Engine) does the same and more.
+/// An ExaBGP with a sidecar is withdrawn from by that as soon as its lease is over.
+pub async fn withdraw_without_daemon(
+    config: &Config,
+    policy: &Policy,
+) -> BTreeMap<String, Result<usize, String>> {
+    let external = config.external(policy);
+    let external = external.map(|(name, config, _)| (name.to_owned(), config)).collect();
+    reaper::withdraw_all(&external).await
 }
 
 /// The peers with which the embedded speaker has sessions.

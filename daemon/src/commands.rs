@@ -5,6 +5,7 @@ mod policy;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal};
+use std::mem::take;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -189,7 +190,7 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     let context = Context { interfaces, tunnels: config.tunnels, wall: clock.wall() };
     let forensics = config.forensics.clone().map(|settings| open_archive(settings, context));
     let forensics = forensics.transpose()?;
-    let records = incident::start(&config.records, clock.wall(), WallTime::at(&clock))
+    let mut records = incident::start(&config.records, clock.wall(), WallTime::at(&clock))
         .map_err(|error| Failure::Running(format!("cannot record incidents: {error}")))?;
     let stdout = anstream::AutoStream::auto(io::stdout());
     let printer = Printer::new(stdout, format(arguments.json), Updates::Hidden, clock.wall());
@@ -201,7 +202,10 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     // A seed that an attacker cannot know, so that hash collisions cannot be prepared.
     let seed = RandomState::new().hash_one("tidegate");
     runtime.block_on(async {
-        let backends = Backends::start(&policy, &config, seed)
+        let journal =
+            records.as_mut().map(|records| (records.journal.take(), take(&mut records.held)));
+        let backends = Backends::start(&policy, &config, journal.unwrap_or_default(), seed)
+            .await
             .map_err(|error| Failure::Running(error.to_string()))?;
         let config = (config, arguments.config.clone());
         let running =

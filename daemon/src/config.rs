@@ -5,18 +5,22 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tidegate_adapters::external::ExternalConfig;
 use tidegate_bgpd::speaker::Md5Key;
 use tidegate_detector::capture::live::LiveOptions;
 use tidegate_detector::packet::Tunnels;
 use tidegate_policy::text::{Collector, Document, Source, Table, Value, instead_of};
 use tidegate_policy::{ConnectMode, Diagnostic, Peer, Policy, Report};
 
+use self::backends::is_via;
+pub use self::backends::{BackendSettings, ReaperSettings};
 use self::repository::Repository;
 pub use self::sessions::SessionSettings;
 use crate::alerts;
 use crate::forensics::Settings;
 use crate::policy_repo::{LoadError, PolicyRepo};
 
+mod backends;
 mod capture;
 mod forensics;
 mod repository;
@@ -45,6 +49,24 @@ pub struct Config {
     pub listen: BTreeSet<SocketAddr>,
     /// What is special about the sessions with some peers, by the peer's name in the policy.
     pub sessions: BTreeMap<String, SessionSettings>,
+    /// The routing daemons that are told by an interface of their own, by the name that the policy
+    /// has for them.
+    pub backends: BTreeMap<String, BackendSettings>,
+    /// Who withdraws from them when we are gone.
+    pub reaper: ReaperSettings,
+}
+
+impl Config {
+    /// What drives each routing daemon under `policy`, and the peer that it tells.
+    pub fn external<'a>(
+        &'a self,
+        policy: &'a Policy,
+    ) -> impl Iterator<Item = (&'a str, ExternalConfig, Option<&'a Peer>)> {
+        self.backends.iter().map(|(name, settings)| {
+            let peer = policy.peers.iter().find(|peer| is_via(peer, name));
+            (name.as_str(), settings.external(policy, peer), peer)
+        })
+    }
 }
 
 /// When the policy is read again while the daemon runs.
@@ -93,8 +115,12 @@ pub fn load(path: &Path) -> Result<(Config, Policy), Report> {
 /// Checks what only configuration and policy together can get wrong. `path` is the configuration's.
 ///
 /// # Errors
-/// The first mistake.
+/// The first mistake; or every one that is about routing daemons.
 pub fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<(), Report> {
+    let report = backends::check(&config.backends, policy, path);
+    if !report.is_empty() {
+        return Err(report);
+    }
     let strange = config.sessions.keys().find(|name| policy.peer(name).is_none());
     if let Some(name) = strange {
         return Err(Report::of(Diagnostic::about(
@@ -166,6 +192,13 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
     let sessions = root
         .optional("sessions", "{ border1 = { hops = \"gtsm\" } }")
         .map_or_else(|| Some(BTreeMap::new()), |value| sessions::read(&value.table()?, directory));
+    let backends = root
+        .optional("backends", "[{ name = \"bird\", kind = \"bird\" }]")
+        .map_or_else(|| Some(BTreeMap::new()), |value| backends::read(&value, directory));
+    let reaper = root.optional("reaper", "{ lease = \"60s\" }").map_or_else(
+        || Some(ReaperSettings::default()),
+        |value| backends::read_reaper(&value.table()?, directory),
+    );
     let repository = root.optional("policy-repository", "{ watch = true }").map_or_else(
         || Some(Repository::default()),
         |value| Repository::read(&value.table()?, directory),
@@ -183,6 +216,8 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         records: records?,
         listen: listen?,
         sessions: sessions?,
+        backends: backends?,
+        reaper: reaper?,
     })
 }
 
@@ -221,6 +256,8 @@ mod tests {
 
     use tidegate_bgpd::session::{GracefulRestart, Role};
     use tidegate_bgpd::speaker::HopLimit;
+
+    use tidegate_policy::PolicyFile;
 
     use crate::policy_repo::History;
 
@@ -338,6 +375,109 @@ mod tests {
         assert!(resolve_text(&text).unwrap_err().contains("1 to 80 octets, not 0"));
         std::fs::remove_file(&key).unwrap();
         assert!(resolve_text(&text).unwrap_err().contains("border1.key"));
+    }
+
+    #[test]
+    fn routing_daemons_are_read() {
+        let text = "policy = \"p\"\n[reaper]\nlease = \"30s\"\nfile = \"r.lease\"\n\
+            [[backends]]\nname = \"b\"\nkind = \"bird\"\ncontrol = \"b.ctl\"\n\
+            [[backends]]\nname = \"e\"\nkind = \"exabgp\"\nsocket = \"/run/e.sock\"\n\
+            socket-mode = \"0600\"\nneighbors = [\"10.0.0.2\"]\n\
+            [[backends]]\nname = \"f\"\nkind = \"frr\"\ntag = 7\nfamilies = [\"ipv4-unicast\"]\n\
+            [[backends]]\nname = \"g\"\nkind = \"gobgp\"\nmark = \"1:2:3\"\n\
+            address = \"http://127.0.0.1:50051\"\n\
+            [[backends]]\nname = \"p\"\nkind = \"exabgp\"\npipes = \"/run/exabgp/exabgp\"\n";
+        let config = resolve_text(text).unwrap();
+        assert_eq!(config.reaper.file, Path::new("etc/r.lease"));
+        assert_eq!(config.reaper.lease.as_secs(), 30);
+        let policy = policy_with("");
+        let external: Vec<String> = config
+            .external(&policy)
+            .map(|(name, config, _)| format!("{name} {}", serde_json::to_string(&config).unwrap()))
+            .collect();
+        insta::assert_snapshot!(external.join("\n"), @r#"
+        b {"bird":{"control":"etc/b.ctl","directory":"/var/lib/tidegate/bird","prefix":"tidegate","families":["ipv4-unicast","ipv6-unicast","ipv4-flowspec","ipv6-flowspec"],"undo_after":{"secs":30,"nanos":0}}}
+        e {"exabgp":{"access":{"sidecar":{"socket":"/run/e.sock","mode":384}},"neighbors":["10.0.0.2"],"mark":"65010:1953064037:1","families":["ipv4-unicast","ipv6-unicast","ipv4-flowspec","ipv6-flowspec"]}}
+        f {"frr":{"vtysh":"vtysh","sockets":"/run/frr","tag":7,"families":["ipv4-unicast"]}}
+        g {"gobgp":{"address":"http://127.0.0.1:50051","mark":"1:2:3","families":["ipv4-unicast","ipv6-unicast","ipv4-flowspec","ipv6-flowspec"]}}
+        p {"exabgp":{"access":{"pipes":{"input":"/run/exabgp/exabgp.in","output":"/run/exabgp/exabgp.out"}},"neighbors":[],"mark":"65010:1953064037:1","families":["ipv4-unicast","ipv6-unicast","ipv4-flowspec","ipv6-flowspec"]}}
+        "#);
+    }
+
+    #[test]
+    fn mistakes_about_routing_daemons_are_told() {
+        for (keys, expected) in [
+            ("name = \"x\"", "has no `kind`"),
+            ("kind = \"bird\"", "has no `name`"),
+            ("name = \"x\"\nkind = \"quagga\"", "not a kind of routing daemon"),
+            ("name = \"x\"\nkind = \"bird\"\nsocket = \"s\"", "`socket` is not known"),
+            ("name = \"x y\"\nkind = \"bird\"", "is no name"),
+            ("name = \"x\"\nkind = \"bird\"\nprefix = \"1-x\"", "protocol of BIRD"),
+            ("name = \"x\"\nkind = \"bird\"\nfamilies = [\"ipv5\"]", "ipv5"),
+            ("name = \"x\"\nkind = \"bird\"\nfamilies = []", "is empty"),
+            ("name = \"x\"\nkind = \"exabgp\"", "the way to this ExaBGP is missing"),
+            (
+                "name = \"x\"\nkind = \"exabgp\"\nsocket = \"a\"\npipes = \"b\"",
+                "two ways to the same ExaBGP",
+            ),
+            ("name = \"x\"\nkind = \"exabgp\"\npipes = \"b\"\nneighbors = [\"r1\"]", "`r1`"),
+            ("name = \"x\"\nkind = \"gobgp\"\naddress = \"gobgp.sock\"", "gobgp.sock"),
+            ("name = \"x\"\nkind = \"gobgp\"\nmark = \"65000\"", "65000"),
+        ] {
+            let text = format!("policy = \"p\"\n[[backends]]\n{keys}\n");
+            let report = resolve_text(&text).unwrap_err();
+            assert!(report.contains(expected), "{keys}: {report}");
+        }
+        let twice = "[[backends]]\nname = \"x\"\nkind = \"bird\"\n".repeat(2);
+        let report = resolve_text(&format!("policy = \"p\"\n{twice}")).unwrap_err();
+        assert!(report.contains("two backends have the name `x`"), "{report}");
+    }
+
+    fn policy_with(peers: &str) -> Policy {
+        let text = format!(
+            "[speaker]\nas = 65010\nrouter-id = \"10.0.0.1\"\n\
+             [owned]\nprefixes = [\"203.0.113.0/24\"]\n{peers}"
+        );
+        let file = PolicyFile { name: "policy.toml".to_owned(), bytes: text.into_bytes() };
+        tidegate_policy::resolve("policy", &[file]).unwrap()
+    }
+
+    /// A policy that needs a driver that there is not must not pass.
+    #[test]
+    fn a_peer_without_its_routing_daemon_is_refused_at_its_place() {
+        let peer = "[[peers]]\nname = \"up\"\naddress = \"10.0.0.2\"\nas = 65001\n\
+                    via = \"brid\"\n";
+        let policy = policy_with(peer);
+        let backend = |kind: &str, more: &str| {
+            let text = format!(
+                "policy = \"p\"\n[[backends]]\nname = \"brid\"\nkind = \"{kind}\"\n{more}\n"
+            );
+            resolve_text(&text).unwrap()
+        };
+        let check = |config: &Config| {
+            let checked = check_against(config, &policy, Path::new("etc/tidegate.toml"));
+            checked.map_err(|report| report.to_string())
+        };
+        assert_eq!(check(&backend("bird", "")), Ok(()));
+        let text = "policy = \"p\"\n[[backends]]\nname = \"bird\"\nkind = \"bird\"\n";
+        let report = check(&resolve_text(text).unwrap()).unwrap_err();
+        insta::assert_snapshot!(report, @r#"
+        policy.toml:10:7: error: etc/tidegate.toml has no backend `brid`
+          10 | via = "brid"
+             |       ^^^^^^
+          help: add `[[backends]]` with `name = "brid"` there; or did you mean `bird`?
+        "#);
+        let report = check(&backend("frr", "")).unwrap_err();
+        assert!(report.contains("policy.toml:10:7") && report.contains("snippet frr"), "{report}");
+        let report = check(&backend("gobgp", "families = [\"ipv4-unicast\"]")).unwrap_err();
+        assert!(report.contains("ipv4-flowspec") && report.contains("leaves out"), "{report}");
+
+        let unused =
+            "policy = \"p\"\n[[backends]]\nname = \"e\"\nkind = \"exabgp\"\npipes = \"x\"\n";
+        let config = resolve_text(unused).unwrap();
+        let checked = check_against(&config, &policy_with(""), Path::new("etc/tidegate.toml"));
+        let report = checked.unwrap_err().to_string();
+        assert!(report.contains("which neighbors backend `e` is to tell"), "{report}");
     }
 
     #[test]

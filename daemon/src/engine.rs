@@ -38,6 +38,8 @@ pub enum EngineInput<'a> {
     Backend(BackendId, BackendState),
     /// What a backend really holds of ours.
     Observed(BackendId, Vec<Nlri>),
+    /// What backends may hold because of an earlier run, by its journal.
+    LeftBehind(Vec<MitigationKey>),
     /// What rules at a backend matched per second of late.
     Counters(BackendId, Vec<(Nlri, Rate)>),
     /// Seconds since 1970-01-01 UTC. For responses that have their hours.
@@ -192,6 +194,11 @@ impl Engine {
             EngineInput::Observed(backend, nlris) => {
                 self.reconciler.handle_observed(now, &backend, nlris);
                 self.backends.insert(backend);
+                self.doubt_all();
+            }
+            EngineInput::LeftBehind(keys) => {
+                self.backends.extend(keys.iter().map(|key| key.backend.clone()));
+                self.reconciler.handle_left_behind(now, keys);
                 self.doubt_all();
             }
             EngineInput::Counters(backend, matched) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tidegate_bgpd::egress::GatePolicy;
 use tidegate_bgpd::speaker::BlackholeProfile;
@@ -15,6 +16,10 @@ const MAX_TARGETS: usize = 65_536;
 
 /// Routes that the ledger holds at once. What is beyond is refused and said so.
 const MAX_LEDGER_ENTRIES: usize = 10_000;
+
+/// What an earlier run left in routing daemons stays so long after the start: long enough to see an
+/// attack that is still on, and then it does not flap.
+const ADOPT_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the detector is told.
 #[must_use]
@@ -48,6 +53,7 @@ pub fn detector_config(policy: &Policy) -> tidegate_detector::Config {
 pub fn reconciler_config(policy: &Policy, seed: u64) -> tidegate_reconciler::Config {
     tidegate_reconciler::Config {
         max_entries: MAX_LEDGER_ENTRIES,
+        adopt_within: ADOPT_WITHIN,
         seed,
         ..tidegate_reconciler::Config::new(policy.space.clone())
     }

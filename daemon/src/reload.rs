@@ -196,6 +196,8 @@ mod tests {
             forensics: None,
             listen: Default::default(),
             sessions: Default::default(),
+            backends: Default::default(),
+            reaper: Default::default(),
         };
         let seen = config.policy.look();
         let path = PathBuf::from("tidegate.toml");

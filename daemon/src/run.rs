@@ -26,8 +26,9 @@ use tidegate_model::{BackendState, Timestamp};
 use tidegate_policy::Policy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at};
 
-use crate::backends::Backends;
+use crate::backends::{Backends, FIRST_RENEWAL, RENEW_INTERVAL};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineInput, EngineOutput};
@@ -306,6 +307,9 @@ impl Control {
     ) -> Ending {
         let mut observation = tokio::time::interval(OBSERVE_INTERVAL);
         let mut sampling = tokio::time::interval(SAMPLE_INTERVAL);
+        let mut renewal = interval_at(Instant::now() + FIRST_RENEWAL, RENEW_INTERVAL);
+        let left_behind = self.backends.take_left_behind();
+        self.handle(EngineInput::LeftBehind(left_behind));
         loop {
             let wait = self.until_timeout();
             tokio::select! {
@@ -326,6 +330,7 @@ impl Control {
                     self.handle(EngineInput::Wall(Clock::unix_seconds()));
                     self.backends.observe_all();
                 }
+                _ = renewal.tick() => self.backends.renew(),
                 _ = sampling.tick() => self.sample(),
                 () = tokio::time::sleep(wait) => self.handle(EngineInput::Timeout),
             }
@@ -422,6 +427,7 @@ impl Control {
             match output {
                 EngineOutput::Command(command) => self.backends.send(command),
                 EngineOutput::Event(event) => {
+                    self.backends.note(&event);
                     if let (Some(desk), EventKind::Attack(attack)) = (&mut self.desk, &event.kind) {
                         desk.report(attack, event.policy.as_ref());
                     }

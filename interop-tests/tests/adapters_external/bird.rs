@@ -44,8 +44,8 @@ fn config(stage: &Stage) -> BirdConfig {
     }
 }
 
-/// BIRD with empty include files, and its driver.
-pub(crate) fn start(test: &str) -> Option<(Stage, BirdConfig, Bird, Driven)> {
+/// BIRD with empty include files.
+pub(crate) fn run(test: &str) -> Option<(Stage, BirdConfig, Bird)> {
     let stage = Stage::new(test, &[])?;
     let config = config(&stage);
     fs::create_dir(&config.directory).unwrap();
@@ -53,6 +53,12 @@ pub(crate) fn start(test: &str) -> Option<(Stage, BirdConfig, Bird, Driven)> {
         fs::write(config.directory.join(format!("{kind}.conf")), "").unwrap();
     }
     let bird = Bird::start(&stage.router, "router", &configuration(&config)).unwrap();
+    Some((stage, config, bird))
+}
+
+/// The same, and its driver.
+pub(crate) fn start(test: &str) -> Option<(Stage, BirdConfig, Bird, Driven)> {
+    let (stage, config, bird) = run(test)?;
     let mut driven = Driven::start(ExternalConfig::Bird(config.clone()));
     driven.wait_up();
     Some((stage, config, bird, driven))

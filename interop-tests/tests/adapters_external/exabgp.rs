@@ -98,11 +98,16 @@ fn processes(stage: &Stage, lease: Duration) -> String {
     sidecar(stage).snippet(lease).replace("run tidegate ", &format!("run {program} "))
 }
 
+/// ExaBGP with a sidecar that looks for the socket in the folder of the router.
+pub(crate) fn run_with_sidecar(stage: &Stage, lease: Duration) -> Process {
+    spawn(stage, &processes(stage, lease), "tidegate", None)
+}
+
 fn start(test: &str, lease: Duration) -> Option<(Stage, Process, Driven)> {
     let stage = Stage::new(test, &["exabgp"])?;
     let mut driven = Driven::start(ExternalConfig::Exabgp(sidecar(&stage)));
     assert!(driven.wait_down().contains("no sidecar"));
-    let process = spawn(&stage, &processes(&stage, lease), "tidegate", None);
+    let process = run_with_sidecar(&stage, lease);
     driven.wait_up();
     Some((stage, process, driven))
 }

@@ -47,7 +47,8 @@ pub(crate) fn sockets(test: &str, stage: &Stage) -> Option<PathBuf> {
     Some(sockets)
 }
 
-fn start(test: &str) -> Option<(Stage, Vec<Process>, Driven)> {
+/// FRR's daemons, and where their sockets are.
+pub(crate) fn run(test: &str) -> Option<(Stage, Vec<Process>, PathBuf)> {
     let stage = Stage::new(test, &["vtysh"])?;
     let sockets = sockets(test, &stage)?;
     let api = sockets.join("zserv.api").display().to_string();
@@ -73,6 +74,11 @@ fn start(test: &str) -> Option<(Stage, Vec<Process>, Driven)> {
         spawn(&stage, "staticd", "", &["-z", &api]),
         spawn(&stage, "bgpd", &bgp, &["-z", &api]),
     ];
+    Some((stage, daemons, sockets))
+}
+
+fn start(test: &str) -> Option<(Stage, Vec<Process>, Driven)> {
+    let (stage, daemons, _) = run(test)?;
     let mut driven = Driven::start(ExternalConfig::Frr(config(&stage)));
     driven.wait_up();
     Some((stage, daemons, driven))

@@ -11,7 +11,7 @@ use crate::stage::{
     Driven, MARK, ROUTER, Stage, THIRD, applied, blackhole, four, nlris, rule, wait_until,
 };
 
-fn socket(stage: &Stage) -> PathBuf {
+pub(crate) fn socket(stage: &Stage) -> PathBuf {
     stage.router.directory().join("gobgp.sock")
 }
 
@@ -23,7 +23,7 @@ pub(crate) fn config(stage: &Stage) -> GobgpConfig {
     }
 }
 
-fn spawn(stage: &Stage) -> Process {
+pub(crate) fn spawn(stage: &Stage) -> Process {
     let mut text = format!(
         "[global.config]
 as = 65001

@@ -17,6 +17,7 @@ mod common;
 mod exabgp;
 mod frr;
 mod gobgp;
+mod live;
 mod reaper;
 mod relay;
 mod stage;

@@ -33,7 +33,6 @@ pub(crate) struct Stage {
     /// Processes go before the laboratory, whose folder their files are in.
     pub(crate) third: Bird,
     pub(crate) router: Namespace,
-    #[expect(dead_code, reason = "held for its folder")]
     pub(crate) lab: Lab,
 }
 
