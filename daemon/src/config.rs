@@ -470,7 +470,7 @@ mod tests {
         let report = check(&backend("frr", "")).unwrap_err();
         assert!(report.contains("policy.toml:10:7") && report.contains("snippet frr"), "{report}");
         let report = check(&backend("gobgp", "families = [\"ipv4-unicast\"]")).unwrap_err();
-        assert!(report.contains("ipv4-flowspec") && report.contains("leaves out"), "{report}");
+        assert!(report.contains("ipv6-unicast, which backend `brid` leaves out"), "{report}");
 
         let unused =
             "policy = \"p\"\n[[backends]]\nname = \"e\"\nkind = \"exabgp\"\npipes = \"x\"\n";
