@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use foldhash::quality::FixedState;
 use tidegate_model::{
-    Attack, AttackEvent, AttackId, EndReason, Occlusion, Prefix, Thresholds, Timestamp,
+    Attack, AttackEvent, AttackId, AttackSample, EndReason, Occlusion, Prefix, Thresholds,
+    Timestamp,
 };
 
-use crate::baseline::{BaselineTable, Baselines, InForce, RestoreError, SavedBaselines};
+use crate::baseline::{Baselines, InForce, RestoreError, SavedBaselines};
 use crate::block::{Blocks, Scope, Turn};
 use crate::config::{Config, Group};
 use crate::judge::is_notable;
 use crate::loss::Loss;
 use crate::memory::Memory;
+use crate::sampling::Samples;
 use crate::space::Space;
 use crate::summary::{TargetTraffic, TrafficSummary};
 use crate::tracker::{Progress, Tick, Tracked, Watch};
@@ -42,6 +44,7 @@ pub struct Detector {
     blocks: Blocks,
     interface: Blocks,
     memory: Memory,
+    samples: Samples,
     baselines: Baselines,
     /// For each group, thresholds below which nothing is looked at.
     floors: Vec<Thresholds>,
@@ -66,6 +69,7 @@ impl Detector {
             blocks: Blocks::new(Scope::Network, &config),
             interface: Blocks::new(Scope::Interface, &config),
             memory: Memory::default(),
+            samples: Samples::new(),
             borne: 0,
             config,
             // Never iterated for output, keyed by addresses that the bounded meter lets through.
@@ -100,6 +104,7 @@ impl Detector {
             }
         }
         self.learn(&tick, &summary.targets);
+        self.sample(summary);
         if self.now >= self.sweep_at {
             self.sweep_at = self.now + SWEEP_INTERVAL;
             self.sweep();
@@ -243,6 +248,24 @@ impl Detector {
         self.attacks.insert(traffic.address, tracked);
     }
 
+    /// Keeps some packets of each target, apart for those that are attacked.
+    fn sample(&mut self, summary: &TrafficSummary) {
+        let (attacks, space) = (&self.attacks, &self.space);
+        let attacked = |address: IpAddr| {
+            attacks.contains_key(&address)
+                || self.blocks.is_attacked(space, address)
+                || self.interface.is_attacked(space, address)
+        };
+        self.samples.add(summary.end, &summary.targets, attacked);
+    }
+
+    /// Packets of an attack that goes on or has just begun, and of the traffic before it. At most a
+    /// few hundred each; none if there was no room for the target.
+    #[must_use]
+    pub fn sample_of(&self, attack: &Attack) -> AttackSample {
+        self.samples.of(attack)
+    }
+
     /// Forgets watched targets whose buckets are empty by now.
     fn sweep(&mut self) {
         let (now, space, config) = (self.now, &self.space, &self.config);
@@ -254,6 +277,7 @@ impl Detector {
             !watch.judge.is_calm()
         });
         self.memory.forget_old(now);
+        self.samples.sweep(now);
     }
 
     /// What hides the addresses of `target`, from now on.
@@ -320,15 +344,6 @@ impl Detector {
     /// [`RestoreError`] if it is of another version or damaged; nothing of it is taken then.
     pub fn restore_baselines(&mut self, saved: &SavedBaselines) -> Result<(), RestoreError> {
         self.baselines.restore(saved)
-    }
-
-    /// What has been learned, for people: every group, and the first `most` hosts inside `within`, or
-    /// of all.
-    #[must_use]
-    pub fn baselines(&self, within: Option<Prefix>, most: usize) -> BaselineTable {
-        let group_of = |address| group_of(&self.space, &self.config, address);
-        let wanted = |address| within.is_none_or(|prefix: Prefix| prefix.contains_address(address));
-        self.baselines.table(most, &self.config.groups, group_of, wanted)
     }
 
     /// The thresholds that `address` is judged by, and why; empty if it is not protected.

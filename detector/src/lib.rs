@@ -44,16 +44,14 @@ mod meter;
 pub mod packet;
 mod reflector;
 mod sample;
+mod sampling;
 mod sketch;
 mod space;
 mod summary;
 mod tracker;
 mod window;
 
-pub use baseline::{
-    BaselineMetric, BaselineRow, BaselineTable, InForce, Origin, RestoreError, SavedBaselines,
-    SavedProfile,
-};
+pub use baseline::{InForce, Origin, RestoreError, SavedBaselines, SavedProfile};
 pub use class::TrafficClass;
 pub use config::{Config, Group, Judging, Learning};
 pub use detector::Detector;

@@ -53,6 +53,7 @@ fn merge_sorted(left: Vec<TargetTraffic>, right: Vec<TargetTraffic>) -> Vec<Targ
         {
             next.add_counts(&same);
             next.add_classes(&same);
+            next.sampled.extend(same.sampled);
         }
         merged.push(next);
     }

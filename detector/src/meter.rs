@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
-use tidegate_model::{Prefix, Timestamp};
+use tidegate_model::{Prefix, Sender, Timestamp};
 
 use crate::TICK;
 use crate::census::{Census, Censuses, NO_CENSUS};
@@ -27,6 +27,7 @@ use crate::filter::{Owed, Recent};
 use crate::handshake::{Completed, Handshakes};
 use crate::loss::Loss;
 use crate::packet::{LinkType, Packet, Tunnels, Unreadable, Upper, flag, parse, parse_inner};
+use crate::sampling::{Picked, Random};
 use crate::sketch::address_hash;
 use crate::space::{GroupIndex, Space};
 use crate::summary::{
@@ -60,6 +61,7 @@ pub struct Meter {
     asked: Recent,
     owed: Owed,
     handshakes: Handshakes,
+    random: Random,
     censuses: Censuses,
     /// Peers whose traffic is not judged; `None` if there are none.
     allowed: Option<Space>,
@@ -93,6 +95,7 @@ impl Meter {
             asked: asked_peers(),
             owed: Owed::new(),
             handshakes: Handshakes::new(),
+            random: Random::new(seed),
             censuses: Censuses::new(),
             allowed: Space::of_prefixes(&config.allowed),
             summary: TrafficSummary {
@@ -230,8 +233,10 @@ impl Meter {
             && allowed.group_of(sender).is_some()
         {
             slot.allowed.add_packet(bytes);
+            slot.picked.offer(packet, Sender::Welcome, false, &mut self.random);
             return;
         }
+        let mut standing = Sender::Unasked;
         if let Upper::Tcp { flags, acknowledgement, .. } = packet.upper
             && flags & (flag::SYN | flag::RST | flag::ACK) == flag::ACK
             && !self.handshakes.is_idle()
@@ -240,6 +245,7 @@ impl Meter {
             let pair = pair_hash(&self.hasher, packet.destination, packet.source);
             if let Some(completed) = self.handshakes.complete(hash, pair) {
                 slot.connections.completed += 1;
+                standing = Sender::Completing;
                 slot.connections.excused += u64::from(completed == Completed::Excused);
                 self.owed.add(pair, slot.credits.grant_connection());
                 self.asked.insert(pair);
@@ -259,6 +265,8 @@ impl Meter {
         };
         if slot.credits.take(packet, class, holds) {
             slot.answers.add_packet(bytes);
+            let answered = if standing == Sender::Unasked { Sender::Welcome } else { standing };
+            slot.picked.offer(packet, answered, false, &mut self.random);
             return;
         }
         if slot.census != NO_CENSUS {
@@ -266,6 +274,8 @@ impl Meter {
         }
         slot.unasked.add_packet(class, packet.fragment, bytes);
         slot.unasked_lately = slot.unasked_lately.saturating_add(1);
+        let suspect = slot.unasked_lately >= DETAIL_FLOOR;
+        slot.picked.offer(packet, standing, suspect, &mut self.random);
         let mut together = false;
         if let Some(Some(lately)) = self.together.get_mut(usize::from(group)) {
             *lately = lately.saturating_add(1);
@@ -483,6 +493,7 @@ struct Slot {
     connections: Connections,
     credits: Credits,
     classes: Vec<ClassTraffic>,
+    picked: Picked,
 }
 
 impl Slot {
@@ -502,6 +513,7 @@ impl Slot {
             connections: Connections::default(),
             credits: Credits::default(),
             classes: Vec::new(),
+            picked: Picked::default(),
         }
     }
 
@@ -538,6 +550,7 @@ impl Slot {
             allowed: std::mem::take(&mut self.allowed),
             connections: std::mem::take(&mut self.connections),
             classes,
+            sampled: self.picked.hand_out(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
-use tidegate_model::{Metric, Timestamp};
+use tidegate_model::{Metric, PacketRecord, Timestamp};
 
 use crate::class::TrafficClass;
 use crate::form::{Form, first_label};
@@ -233,6 +233,8 @@ pub struct TargetTraffic {
     /// What the unasked packets look like, sorted by class. Empty while there are few; the meter
     /// begins to look closely after the first packets.
     pub classes: Vec<ClassTraffic>,
+    /// Some of its packets, picked at random: a bounded number, whatever came.
+    pub sampled: Vec<PacketRecord>,
 }
 
 impl TargetTraffic {
@@ -245,6 +247,7 @@ impl TargetTraffic {
             allowed: Count::default(),
             connections: Connections::default(),
             classes: Vec::new(),
+            sampled: Vec::new(),
         }
     }
 

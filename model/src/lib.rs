@@ -15,6 +15,7 @@ mod flowspec;
 mod mitigation;
 mod prefix;
 mod rate;
+mod sample;
 mod space;
 mod threshold;
 mod time;
@@ -35,6 +36,7 @@ pub use mitigation::{
 };
 pub use prefix::{ParsePrefixError, Prefix};
 pub use rate::{BitsPerSecond, PacketsPerSecond, ParseRateError, Rate};
+pub use sample::{AttackSample, PacketRecord, PacketSample, Part, Sender};
 pub use space::OwnedSpace;
 pub use threshold::{Limit, Metric, ParseMetricError, Thresholds};
 pub use time::Timestamp;
