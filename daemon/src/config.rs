@@ -43,6 +43,8 @@ pub struct Config {
     pub tunnels: Tunnels,
     /// Where the packets of incidents are written, if anywhere.
     pub forensics: Option<Settings>,
+    /// Where what was learned is kept, if anywhere.
+    pub state: Option<PathBuf>,
     /// Where incidents are kept, whom they are told, and what the messages link to.
     pub records: alerts::Settings,
     /// Addresses on which the speaker waits for peers.
@@ -185,6 +187,9 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
     let forensics = root
         .optional("forensics", "{ directory = \"/var/lib/tidegate/forensics\" }")
         .map_or(Some(None), |value| forensics::resolve(&value.table()?, directory).map(Some));
+    let state = root
+        .optional("state", "{ directory = \"/var/lib/tidegate\" }")
+        .map_or(Some(None), |value| resolve_state(&value.table()?, directory).map(Some));
     let records = alerts::config::resolve(root, directory);
     let listen = root
         .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
@@ -213,12 +218,20 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         capture,
         tunnels,
         forensics: forensics?,
+        state: state?,
         records: records?,
         listen: listen?,
         sessions: sessions?,
         backends: backends?,
         reaper: reaper?,
     })
+}
+
+/// A relative directory is taken from `directory`, that of the configuration file.
+fn resolve_state(table: &Table<'_>, directory: &Path) -> Option<PathBuf> {
+    let path = table.required("directory", "\"/var/lib/tidegate\"");
+    table.finish();
+    Some(directory.join(path?.string()?))
 }
 
 fn resolve_listen(table: &Table<'_>) -> Option<BTreeSet<SocketAddr>> {
@@ -286,7 +299,7 @@ mod tests {
             "policy = \"/srv/policy\"\n[capture]\ninterface = \"eth1\"\nfilter = \"ip\"\n\
              snap-length = 128\nbuffer-bytes = 4_194_304\npromiscuous = false\nworkers = 2\n\
              decapsulate = [\"gre\"]\n\
-             [speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n\
+             [state]\ndirectory = \"state\"\n[speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n\
              [sessions.near]\nhops = \"gtsm\"\nrole = \"customer\"\n\
              strict-role = true\nrequire-families = true\n[sessions.far]\nhops = 4\n\
              graceful-restart = \"2s\"\n\
@@ -300,6 +313,7 @@ mod tests {
         assert_eq!(config.capture.workers.get(), 2);
         assert_eq!(config.tunnels, [Tunnel::Gre].into_iter().collect());
         assert_eq!(config.capture.snap_length, 128);
+        assert_eq!(config.state.as_deref(), Some(Path::new("etc/state")));
         assert!(!config.capture.promiscuous);
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.sessions["near"].transport.hops, HopLimit::Gtsm);

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_detector::{Detector, TrafficSummary};
+use tidegate_detector::{Detector, RestoreError, SavedBaselines, TrafficSummary};
 use tidegate_model::{
     Attack, AttackEvent, AttackId, BackendId, BackendState, Command, CommandId, CommandKind,
     MitigationKey, Nlri, Occlusion, Outcome, OutcomeKind, Prefix, Rate, Timestamp,
@@ -205,7 +205,10 @@ impl Engine {
                 let key = |(nlri, rate)| (MitigationKey { backend: backend.clone(), nlri }, rate);
                 self.planner.handle_counters(matched.into_iter().map(key));
             }
-            EngineInput::Wall(unix) => self.planner.handle_wall(now, unix),
+            EngineInput::Wall(unix) => {
+                self.planner.handle_wall(now, unix);
+                self.detector.handle_wall_clock(now, Duration::from_secs(unix));
+            }
             EngineInput::Policy(policy) => self.take_policy(now, &policy),
             EngineInput::Timeout => {}
             EngineInput::InputEnded => self.detector.handle_input_end(now),
@@ -249,6 +252,21 @@ impl Engine {
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
         self.reconciler.is_clear()
+    }
+
+    /// What the detector has learned: see [`Detector::baselines`] for people, and
+    /// [`Detector::save_baselines`] for files.
+    #[must_use]
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    /// Takes back what was learned before. Nothing of it is taken if it is damaged.
+    ///
+    /// # Errors
+    /// As [`Detector::restore_baselines`].
+    pub fn restore_baselines(&mut self, saved: &SavedBaselines) -> Result<(), RestoreError> {
+        self.detector.restore_baselines(saved)
     }
 
     /// The attacks that go on.

@@ -8,6 +8,7 @@
 pub mod akvorado;
 pub mod alerts;
 pub mod backends;
+pub mod baselines;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -43,8 +43,13 @@ pub fn detector_config(policy: &Policy) -> tidegate_detector::Config {
     tidegate_detector::Config {
         groups,
         judging,
+        interface: policy.judging.interface,
+        learning: policy.judging.learning.map(|learning| tidegate_detector::Learning {
+            margin: learning.margin,
+            floor: learning.floor,
+            max_hosts: learning.max_hosts,
+        }),
         allowed: policy.trusted_remotes.clone(),
-        ..tidegate_detector::Config::default()
     }
 }
 

@@ -194,6 +194,7 @@ mod tests {
             tunnels: Default::default(),
             records: Default::default(),
             forensics: None,
+            state: None,
             listen: Default::default(),
             sessions: Default::default(),
             backends: Default::default(),

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at};
 
 use crate::backends::{Backends, FIRST_RENEWAL, RENEW_INTERVAL};
+use crate::baselines;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineInput, EngineOutput};
@@ -134,11 +135,14 @@ pub async fn run<W: Write + Send + 'static>(
     let capturing = start_capture(capture, intake, clock, Arc::clone(&stop), summaries)
         .map_err(system("start the capture thread"))?;
 
-    let engine = Engine::new(&policy, seed);
+    let mut engine = Engine::new(&policy, seed);
+    let state = config.state.clone();
+    let learned = state.map(|state| baselines::Keeper::start(&state, &mut engine, clock.now()));
+    let learned = learned.transpose().map_err(system("start the thread that keeps baselines"))?;
     let reloader = Reloader::start(config, path, Arc::clone(&policy))
         .map_err(system("start the thread that reads the policy"))?;
     let mut control =
-        Control { engine, backends, protection, reloader, clock, events, desk, recorder };
+        Control { engine, learned, backends, protection, reloader, clock, events, desk, recorder };
     let ended = control.serve(summary_queue, &mut signals).await;
     let text = match control.stop(&mut signals).await {
         Stop::Confirmed => "stopped: everything is withdrawn",
@@ -155,6 +159,9 @@ pub async fn run<W: Write + Send + 'static>(
         desk.close(PRINT_DEADLINE);
     }
     // The routes are gone: now there is time for records and messages.
+    if let Some(learned) = control.learned.take() {
+        learned.finish(&control.engine);
+    }
     finish_records(records, clock.now());
     control.events.send(Line::Note {
         time: clock.now(),
@@ -286,6 +293,8 @@ enum Stop {
 /// The owner of engine and backends.
 struct Control {
     engine: Engine,
+    /// Keeps what the engine's detector has learned.
+    learned: Option<baselines::Keeper>,
     backends: Backends,
     /// Tells the capture what is protected.
     protection: CaptureControl,
@@ -329,6 +338,9 @@ impl Control {
                 _ = observation.tick() => {
                     self.handle(EngineInput::Wall(Clock::unix_seconds()));
                     self.backends.observe_all();
+                    if let Some(learned) = &mut self.learned {
+                        learned.tick(&self.engine, self.clock.now());
+                    }
                 }
                 _ = renewal.tick() => self.backends.renew(),
                 _ = sampling.tick() => self.sample(),

@@ -29,7 +29,7 @@ use tidegate_model::{
 };
 use tidegate_policy::{ManualAction, Order, Policy, PolicyFile};
 
-use traffic::{Flood, listed, summary};
+use traffic::{Flood, listed, listed_with_loss, summary};
 use world::{News, World};
 
 const SEEDS: u64 = 400;

@@ -10,7 +10,7 @@ use tidegate_model::{
     Timestamp,
 };
 
-use crate::baseline::{Baselines, InForce, RestoreError, SavedBaselines};
+use crate::baseline::{BaselineTable, Baselines, InForce, RestoreError, SavedBaselines};
 use crate::block::{Blocks, Scope, Turn};
 use crate::config::{Config, Group};
 use crate::judge::is_notable;
@@ -344,6 +344,15 @@ impl Detector {
     /// [`RestoreError`] if it is of another version or damaged; nothing of it is taken then.
     pub fn restore_baselines(&mut self, saved: &SavedBaselines) -> Result<(), RestoreError> {
         self.baselines.restore(saved)
+    }
+
+    /// What has been learned, for people: every group, and the first `most` hosts inside `within`, or
+    /// of all.
+    #[must_use]
+    pub fn baselines(&self, within: Option<Prefix>, most: usize) -> BaselineTable {
+        let group_of = |address| group_of(&self.space, &self.config, address);
+        let wanted = |address| within.is_none_or(|prefix: Prefix| prefix.contains_address(address));
+        self.baselines.table(most, &self.config.groups, group_of, wanted)
     }
 
     /// The thresholds that `address` is judged by, and why; empty if it is not protected.

@@ -51,7 +51,10 @@ mod summary;
 mod tracker;
 mod window;
 
-pub use baseline::{InForce, Origin, RestoreError, SavedBaselines, SavedProfile};
+pub use baseline::{
+    BaselineMetric, BaselineRow, BaselineTable, InForce, Origin, RestoreError, SavedBaselines,
+    SavedProfile,
+};
 pub use class::TrafficClass;
 pub use config::{Config, Group, Judging, Learning};
 pub use detector::Detector;

@@ -29,9 +29,9 @@ pub use planner::{
 };
 pub use policy::{
     Approvals, BreakerLimits, Budgets, Condition, ConnectMode, DEFAULT_GROUP, EffectAim,
-    Enforcement, Family, FilterAction, FlapBudget, Group, Hours, Judging, Location, Matcher, Mode,
-    Otherwise, Peer, Policy, Progress, Response, ResponseAction, RouteTarget, RtbhProfile,
-    SensorPlace, ServicePort, SeverityScale, SpeakerIdentity, Step, UnknownName, Via,
+    Enforcement, Family, FilterAction, FlapBudget, Group, Hours, Judging, Learning, Location,
+    Matcher, Mode, Otherwise, Peer, Policy, Progress, Response, ResponseAction, RouteTarget,
+    RtbhProfile, SensorPlace, ServicePort, SeverityScale, SpeakerIdentity, Step, UnknownName, Via,
     default_thresholds, minute_of_week,
 };
 pub use profile::{ConfinedBy, FlowSpecProfile, Profile, Sessions, Widen};

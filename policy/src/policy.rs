@@ -244,6 +244,27 @@ pub struct Judging {
     pub exit_ratio: f64,
     /// An attack that was quiet for this long is over.
     pub exit_hold: Duration,
+    /// The most that is normal for all owned addresses of a family together; `None` is not judged.
+    pub interface: Option<Thresholds>,
+    /// Whether thresholds are learned; `None` judges by those of the groups alone.
+    pub learning: Option<Learning>,
+}
+
+/// How thresholds are learned. Those of the groups are always the upper bound.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Learning {
+    /// How many times what is usual is still normal. At least 1.0.
+    pub margin: f64,
+    /// Share of a group's threshold below which no learned one falls, in `0.0..=1.0`.
+    pub floor: f64,
+    /// Most hosts of which a baseline is kept.
+    pub max_hosts: usize,
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Self { margin: 5.0, floor: 0.1, max_hosts: 65_536 }
+    }
 }
 
 impl Default for Judging {
@@ -252,6 +273,8 @@ impl Default for Judging {
             tolerance: Duration::from_millis(500),
             exit_ratio: 0.5,
             exit_hold: Duration::from_secs(10),
+            interface: None,
+            learning: None,
         }
     }
 }

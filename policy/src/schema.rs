@@ -84,6 +84,15 @@ fn root() -> Vec<Key> {
                 optional("tolerance", Kind::Duration),
                 optional("exit-ratio", Kind::Number),
                 optional("exit-hold", Kind::Duration),
+                optional("interface-thresholds", thresholds()),
+                optional(
+                    "learning",
+                    Kind::Table(vec![
+                        optional("margin", Kind::Number),
+                        optional("floor", Kind::Number),
+                        optional("max-hosts", Kind::Integer),
+                    ]),
+                ),
             ]),
         ),
         optional("severity", Kind::Table(severities())),
@@ -161,9 +170,11 @@ fn limit() -> Kind {
     Kind::Table(vec![optional("packets", Kind::Rate), optional("bits", Kind::Rate)])
 }
 
+fn thresholds() -> Kind {
+    Kind::Table(Metric::ALL.map(|metric| optional(metric.name(), limit())).to_vec())
+}
+
 fn group() -> Vec<Key> {
-    let thresholds =
-        || Kind::Table(Metric::ALL.map(|metric| optional(metric.name(), limit())).to_vec());
     vec![
         // Of every group but `default`, so not required here.
         optional("prefixes", list(Kind::Text)),

@@ -143,7 +143,8 @@ fn lost_packets_end_no_attack() {
     story.run(SECOND * 2);
     assert_eq!(story.peer("one").held.len(), 1);
     let policy = Arc::clone(&story.simulation.policies[0]);
-    let rest = listed(&policy, "203.0.113.20".parse().unwrap(), Flood::Syn, 7);
+    let target = "203.0.113.20".parse().unwrap();
+    let rest = listed_with_loss(&policy, target, Flood::Syn, (7, 133));
     for _ in 0..100 {
         let start = story.simulation.now;
         story.simulation.now = start + STEP;

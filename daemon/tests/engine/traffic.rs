@@ -64,12 +64,23 @@ fn syn(number: u32) -> Vec<u8> {
 
 /// What the meter lists for `packets` of `flood` to `target`.
 pub(crate) fn listed(policy: &Policy, target: IpAddr, flood: Flood, packets: u32) -> TargetTraffic {
+    listed_with_loss(policy, target, flood, (packets, 0))
+}
+
+/// The same where the capture lost others of them.
+pub(crate) fn listed_with_loss(
+    policy: &Policy,
+    target: IpAddr,
+    flood: Flood,
+    (packets, lost): (u32, u32),
+) -> TargetTraffic {
     let mut meter = Meter::new(&tidegate::pipeline::detector_config(policy), 1);
     for number in 0..packets {
         let frame = frame(target, flood, number);
         let length = u32::try_from(frame.len()).unwrap();
         meter.observe(LinkType::from_dlt(1).unwrap(), &frame, length);
     }
+    meter.handle_lost(lost.into());
     let summary = meter.finish_tick(Timestamp::from_nanos(1_000_000_000));
     assert_eq!(summary.targets.len(), 1, "{target} is not protected");
     summary.targets.into_iter().next().unwrap()

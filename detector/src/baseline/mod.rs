@@ -21,6 +21,7 @@
 
 mod profile;
 mod saved;
+mod table;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -33,6 +34,7 @@ use crate::config::{Group, Learning};
 use crate::summary::{MetricCounts, TargetTraffic};
 use profile::{Kind, Profile, Unit};
 pub use saved::{RestoreError, SavedBaselines, SavedProfile};
+pub use table::{BaselineMetric, BaselineRow, BaselineTable};
 
 /// Over how long rates are taken.
 const SAMPLE: Duration = Duration::from_secs(1);

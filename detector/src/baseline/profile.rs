@@ -100,7 +100,7 @@ fn steps(level: u16) -> u8 {
 }
 
 /// Hour of the week, Monday 00:00 UTC is 0. The epoch was a Thursday.
-fn of_week(hour: u64) -> usize {
+pub(super) fn of_week(hour: u64) -> usize {
     usize::try_from((hour + 72) % 168).unwrap_or(0)
 }
 

@@ -265,3 +265,24 @@ fn a_flickering_clock_teaches_no_faster() {
     }
     assert!(weeks.detector.save_baselines().hosts[0].learned <= learned + 2);
 }
+
+#[test]
+fn people_are_shown_what_is_usual_and_what_follows_from_it() {
+    let mut weeks = Weeks::new();
+    weeks.live(100, |_| 2000);
+    let table = weeks.detector.baselines(None, 10);
+    let [group] = table.groups.as_slice() else { panic!("{table:?}") };
+    let [host] = table.hosts.as_slice() else { panic!("{table:?}") };
+    assert_eq!((group.name.as_str(), host.name.as_str()), ("all", HOST));
+    assert_eq!((host.hours, table.known_hosts, table.unlearned), (99, 1, 0));
+    assert_eq!(table.hour, 99);
+    let [total, udp] = host.metrics.as_slice() else { panic!("{host:?}") };
+    assert_eq!((total.metric, udp.metric, udp.origin), ("total", "udp", "learned-of-host"));
+    assert!((1900..2300).contains(&udp.usual_packets_per_second), "{udp:?}");
+    assert_eq!(udp.limit_packets_per_second, Some(weeks.limit(HOST)));
+    assert_eq!(udp.limit_bits_per_second, None);
+    let elsewhere = Some("203.0.113.128/25".parse().unwrap());
+    assert!(weeks.detector.baselines(elsewhere, 10).hosts.is_empty());
+    assert!(weeks.detector.baselines(None, 0).hosts.is_empty());
+    assert!(serde_json::to_string(&table).unwrap().contains("\"limit_packets_per_second\""));
+}

@@ -14,8 +14,8 @@ use super::conduct::{GivenModes, Single};
 use super::prefixes::{PrefixList, holding};
 use super::{MAX_NAME, Once, is_name};
 use crate::policy::{
-    Approvals, DEFAULT_GROUP, Group, Judging, Peer, ServicePort, SeverityScale, SpeakerIdentity,
-    default_thresholds,
+    Approvals, DEFAULT_GROUP, Group, Judging, Learning, Peer, ServicePort, SeverityScale,
+    SpeakerIdentity, default_thresholds,
 };
 use crate::profile::read::words;
 use crate::text::{Table, Value};
@@ -505,11 +505,44 @@ impl<'a> Detection<'a> {
                 table.optional("exit-hold", "\"10s\"").map_or(Some(standard.exit_hold), |value| {
                     value.duration(SHORTEST..=LONGEST_EXIT_HOLD)
                 });
+            let interface =
+                table.optional("interface-thresholds", "{ total = { packets = \"5M\" } }");
+            let interface = interface.map_or(Some(None), |value| {
+                let mut thresholds = Thresholds::default();
+                for (metric, limit) in limits(&value.table()?) {
+                    thresholds.set(metric, limit);
+                }
+                Some(Some(thresholds))
+            });
+            let learning = table
+                .optional("learning", "{ margin = 5.0, floor = 0.1 }")
+                .map_or(Some(None), |value| learning(&value).map(Some));
             table.finish();
-            Some(Judging { tolerance: tolerance?, exit_ratio: exit_ratio?, exit_hold: exit_hold? })
+            Some(Judging {
+                tolerance: tolerance?,
+                exit_ratio: exit_ratio?,
+                exit_hold: exit_hold?,
+                interface: interface?,
+                learning: learning?,
+            })
         });
         Self { value: value.clone(), judging }
     }
+}
+
+fn learning(value: &Value<'_>) -> Option<Learning> {
+    let (table, standard) = (value.table()?, Learning::default());
+    let margin = table
+        .optional("margin", "5.0")
+        .map_or(Some(standard.margin), |value| value.float(1.0..=1000.0));
+    let floor =
+        table.optional("floor", "0.1").map_or(Some(standard.floor), |value| value.float(0.0..=1.0));
+    let max_hosts =
+        table.optional("max-hosts", "65536").map_or(Some(standard.max_hosts), |value| {
+            value.integer(1..=1_000_000).and_then(|number| usize::try_from(number).ok())
+        });
+    table.finish();
+    Some(Learning { margin: margin?, floor: floor?, max_hosts: max_hosts? })
 }
 
 /// `[severity]`

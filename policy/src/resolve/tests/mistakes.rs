@@ -71,7 +71,7 @@ window = "1s"
     p.toml:3:1: error: `window` is not known in `detection`
       3 | window = "1s"
         | ^^^^^^
-      help: write one of `exit-hold`, `exit-ratio` or `tolerance`
+      help: write one of `exit-hold`, `exit-ratio`, `interface-thresholds`, `learning` or `tolerance`
     "#);
 }
 
@@ -238,11 +238,11 @@ fn columns_are_characters() {
     p.toml:2:1: error: `é` is not known in `detection`
       2 | "é" = "ü" # comment
         | ^^^
-      help: write one of `exit-hold`, `exit-ratio` or `tolerance`
+      help: write one of `exit-hold`, `exit-ratio`, `interface-thresholds`, `learning` or `tolerance`
     p.toml:3:1: error: `?[2J` is not known in `detection`
       3 | "\u001b[2J" = 1
         | ^^^^^^^^^^^
-      help: write one of `exit-hold`, `exit-ratio` or `tolerance`
+      help: write one of `exit-hold`, `exit-ratio`, `interface-thresholds`, `learning` or `tolerance`
     "#);
 }
 

@@ -39,6 +39,33 @@ fn the_least_policy_has_every_default() {
 }
 
 #[test]
+fn what_is_learned_and_judged_together_is_asked_for() {
+    let policy = right(
+        r#"
+        [detection]
+        interface-thresholds = { udp = { packets = "2M" } }
+        learning = { margin = 3, max-hosts = 1000 }
+        "#,
+    );
+    let interface = policy.judging.interface.unwrap();
+    assert_eq!(interface.get(Metric::Udp).packets, Some(PacketsPerSecond(2_000_000)));
+    assert_eq!(interface.get(Metric::Total), tidegate_model::Limit::default(), "not judged");
+    let learning = policy.judging.learning.unwrap();
+    assert!((learning.margin - 3.0).abs() < 1e-9 && (learning.floor - 0.1).abs() < 1e-9);
+    assert_eq!(learning.max_hosts, 1000);
+    let usual = right("[detection]\nlearning = {}");
+    assert_eq!(usual.judging.learning, Some(crate::Learning::default()));
+    for (text, expected) in [
+        ("learning = { margin = 0.5 }", "must be from 1 to 1000, not 0.5"),
+        ("learning = true", "`detection.learning` must be a table, not a boolean"),
+        ("interface-thresholds = { udp = { packets = 0 } }", "is zero"),
+    ] {
+        let report = beside_least(&format!("[detection]\n{text}")).unwrap_err().to_string();
+        assert!(report.contains(expected), "{text}: {report}");
+    }
+}
+
+#[test]
 fn groups_inherit_metric_by_metric() {
     let policy = right(
         r#"
