@@ -2,7 +2,7 @@
 //!
 //! [`kernel`] is nftables on this host, [`speaker`] the sessions of the embedded BGP speaker,
 //! [`external`] runs the drivers of other routing daemons, [`bird`], [`exabgp`], [`frr`] and [`gobgp`],
-//! whose leases the [`reaper`] ends, and [`fake`] keeps everything in memory for tests and dry runs.
+//! and of this host's routing tables, [`linux`], whose leases the [`reaper`] ends, and [`fake`] keeps everything in memory for tests and dry runs.
 //! [`snippet`] is for daemons that take routes from the speaker. Each takes
 //! [`Command`](tidegate_model::Command)s without ever making the caller wait, and answers with
 //! [`BackendEvent`]s on one channel that all backends share.
@@ -18,6 +18,7 @@ pub mod fake;
 pub mod frr;
 pub mod gobgp;
 pub mod kernel;
+pub mod linux;
 pub mod reaper;
 pub mod snippet;
 pub mod speaker;

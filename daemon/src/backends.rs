@@ -21,17 +21,19 @@ use tidegate_adapters::external::{ExternalConfig, Guard};
 use tidegate_adapters::kernel::KernelBackend;
 use tidegate_adapters::reaper::{self, Reaper, ReaperConfig};
 use tidegate_adapters::speaker::SpeakerBackend;
-use tidegate_adapters::{Backend, BackendEvent, ExternalBackend};
+use tidegate_adapters::{Backend, BackendEvent, Dropped, ExternalBackend};
 use tidegate_bgpd::egress::GatePolicy;
 use tidegate_bgpd::session::ConnectMode;
 use tidegate_bgpd::speaker::{
     DynamicPeers, PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle,
 };
-use tidegate_model::{BackendId, Command, MitigationKey};
+use tidegate_model::{
+    BackendId, BitsPerSecond, Command, MitigationKey, Nlri, PacketsPerSecond, Rate, Timestamp,
+};
 use tidegate_policy::{Location, Peer, Policy};
 use tokio::sync::mpsc;
 
-use crate::config::Config;
+use crate::config::{Config, KernelSettings};
 use crate::event::{Event, EventKind};
 use crate::pipeline;
 use crate::store::journal::{Held, Journal};
@@ -87,6 +89,9 @@ pub struct Backends {
     answers: mpsc::Sender<BackendEvent>,
     /// Addresses of ours that the policy does not name.
     own_addresses: Vec<IpAddr>,
+    kernel: KernelSettings,
+    /// What the kernel's rules had dropped when it told last.
+    counted: Counted,
     ids: Vec<BackendId>,
     reaper: Option<Reaper>,
     journal: Option<SharedJournal>,
@@ -129,6 +134,8 @@ impl Backends {
             events,
             answers,
             own_addresses,
+            kernel: config.kernel,
+            counted: Counted::default(),
             ids,
             reaper: None,
             journal,
@@ -206,7 +213,7 @@ impl Backends {
         if self.ids.contains(&BackendId::Kernel) || !policy.uses_kernel() {
             return Ok(());
         }
-        self.all.add(Box::new(KernelBackend::start(self.answers.clone())?));
+        self.all.add(Box::new(KernelBackend::start(self.answers.clone(), self.kernel.handshakes)?));
         self.ids.push(BackendId::Kernel);
         Ok(())
     }
@@ -256,6 +263,18 @@ impl Backends {
         self.all.observe(backend);
     }
 
+    /// Asks those who count what their rules drop.
+    pub fn observe_counting(&self) {
+        if self.ids.contains(&BackendId::Kernel) {
+            self.all.observe(&BackendId::Kernel);
+        }
+    }
+
+    /// What rules have dropped per second since they told last, where they count it.
+    pub fn rates(&mut self, now: Timestamp, held: &[tidegate_adapters::Held]) -> Vec<(Nlri, Rate)> {
+        self.counted.rates(now, held)
+    }
+
     /// The next news. Never ends.
     pub async fn event(&mut self) -> Option<BackendEvent> {
         self.events.recv().await
@@ -268,6 +287,36 @@ impl Backends {
         if let Some(reaper) = self.reaper.take() {
             reaper.leave().await;
         }
+    }
+}
+
+/// What each rule had dropped, and when.
+#[derive(Debug, Default)]
+struct Counted(BTreeMap<Nlri, (Timestamp, Dropped)>);
+
+impl Counted {
+    /// The rates since the last call, of rules that were there then; those that are gone are
+    /// forgotten.
+    fn rates(&mut self, now: Timestamp, held: &[tidegate_adapters::Held]) -> Vec<(Nlri, Rate)> {
+        let counted = held.iter().filter_map(|held| Some((held.nlri.clone(), held.dropped?)));
+        let counted: BTreeMap<_, _> =
+            counted.map(|(nlri, dropped)| (nlri, (now, dropped))).collect();
+        if counted.is_empty() {
+            return Vec::new();
+        }
+        let before = std::mem::replace(&mut self.0, counted);
+        let rates = self.0.iter().filter_map(|(nlri, (_, dropped))| {
+            let (then, before) = before.get(nlri)?;
+            let milliseconds = u64::try_from(now.since(*then).as_millis()).unwrap_or(u64::MAX);
+            // A rule that was installed anew counts from zero.
+            let per_second = |now: u64, before: u64| {
+                now.saturating_sub(before).saturating_mul(1000) / milliseconds.max(1)
+            };
+            let packets = PacketsPerSecond(per_second(dropped.packets, before.packets));
+            let bits = per_second(dropped.bytes, before.bytes).saturating_mul(8);
+            Some((nlri.clone(), Rate { packets, bits: BitsPerSecond(bits) }))
+        });
+        rates.collect()
     }
 }
 
@@ -331,4 +380,33 @@ fn dynamic_peers(peer: &Peer, config: &Config) -> Option<DynamicPeers> {
         transport: settings.transport,
         blackhole: pipeline::blackhole_profile(peer),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rules_drop_becomes_rates() {
+        let nlri = |last: u8| Nlri::Unicast(format!("203.0.113.{last}").parse().unwrap());
+        let held = |last, packets| tidegate_adapters::Held {
+            nlri: nlri(last),
+            dropped: Some(Dropped { packets, bytes: packets * 100 }),
+        };
+        let at = |milliseconds: u64| Timestamp::from_nanos(milliseconds * 1_000_000);
+        let rate = |packets| Rate {
+            packets: PacketsPerSecond(packets),
+            bits: BitsPerSecond(packets * 800),
+        };
+        let mut counted = Counted::default();
+        assert_eq!(counted.rates(at(0), &[held(1, 50)]), []);
+        assert_eq!(counted.rates(at(500), &[held(1, 100), held(2, 7)]), [(nlri(1), rate(100))]);
+        // The first was installed anew meanwhile.
+        let both = [held(1, 10), held(2, 7)];
+        assert_eq!(counted.rates(at(1500), &both), [(nlri(1), rate(0)), (nlri(2), rate(0))]);
+        // Twice at the same time, and one that counts nothing.
+        assert_eq!(counted.rates(at(1500), &both).len(), 2);
+        let silent = tidegate_adapters::Held { nlri: nlri(3), dropped: None };
+        assert_eq!(counted.rates(at(1600), &[silent]), []);
+    }
 }

@@ -13,7 +13,7 @@ use tidegate_policy::text::{Collector, Document, Source, Table, Value, instead_o
 use tidegate_policy::{ConnectMode, Diagnostic, Peer, Policy, Report};
 
 use self::backends::is_via;
-pub use self::backends::{BackendSettings, ReaperSettings};
+pub use self::backends::{BackendSettings, KernelSettings, ReaperSettings};
 use self::repository::Repository;
 pub use self::sessions::SessionSettings;
 use crate::alerts;
@@ -56,6 +56,8 @@ pub struct Config {
     pub backends: BTreeMap<String, BackendSettings>,
     /// Who withdraws from them when we are gone.
     pub reaper: ReaperSettings,
+    /// What the kernel of this host does beside rules.
+    pub kernel: KernelSettings,
 }
 
 impl Config {
@@ -204,6 +206,10 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         || Some(ReaperSettings::default()),
         |value| backends::read_reaper(&value.table()?, directory),
     );
+    let kernel = root.optional("kernel", "{ handshakes = \"1h\" }").map_or_else(
+        || Some(KernelSettings::default()),
+        |value| backends::read_kernel(&value.table()?),
+    );
     let repository = root.optional("policy-repository", "{ watch = true }").map_or_else(
         || Some(Repository::default()),
         |value| Repository::read(&value.table()?, directory),
@@ -224,6 +230,7 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         sessions: sessions?,
         backends: backends?,
         reaper: reaper?,
+        kernel: kernel?,
     })
 }
 

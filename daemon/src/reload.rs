@@ -199,6 +199,7 @@ mod tests {
             sessions: Default::default(),
             backends: Default::default(),
             reaper: Default::default(),
+            kernel: Default::default(),
         };
         let seen = config.policy.look();
         let path = PathBuf::from("tidegate.toml");

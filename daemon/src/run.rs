@@ -351,6 +351,7 @@ impl Control {
 
     /// Tells the recorder the rates of the attacks that go on, so that it sees what helps.
     fn sample(&self) {
+        self.backends.observe_counting();
         let Some(recorder) = &self.recorder else { return };
         let now = self.clock.now();
         for attack in self.engine.attacks().take(MAX_SAMPLED) {
@@ -427,6 +428,10 @@ impl Control {
                 EngineInput::Backend(backend, state)
             }
             BackendEvent::Observed { backend, held } => {
+                let rates = self.backends.rates(self.clock.now(), &held);
+                if !rates.is_empty() {
+                    self.handle(EngineInput::Counters(backend.clone(), rates));
+                }
                 let held = held.into_iter().map(|held| held.nlri).collect();
                 EngineInput::Observed(backend, held)
             }

@@ -9,6 +9,7 @@ use crate::bird::{BirdConfig, BirdDriver};
 use crate::exabgp::{ExabgpConfig, ExabgpDriver};
 use crate::frr::{FrrConfig, FrrDriver};
 use crate::gobgp::{GobgpConfig, GobgpDriver};
+use crate::linux::{LinuxConfig, LinuxDriver};
 
 /// Which daemon, and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub enum ExternalConfig {
     Frr(FrrConfig),
     /// GoBGP 3 or 4.
     Gobgp(GobgpConfig),
+    /// The routing tables of this host, for blackholes.
+    Linux(LinuxConfig),
 }
 
 impl ExternalConfig {
@@ -33,6 +36,7 @@ impl ExternalConfig {
             Self::Exabgp(config) => AnyDriver::Exabgp(ExabgpDriver::new(config.clone())),
             Self::Frr(config) => AnyDriver::Frr(FrrDriver::new(config.clone())),
             Self::Gobgp(config) => AnyDriver::Gobgp(GobgpDriver::new(config.clone())),
+            Self::Linux(config) => AnyDriver::Linux(LinuxDriver::new(config.clone())),
         }
     }
 }
@@ -48,6 +52,8 @@ pub enum AnyDriver {
     Frr(FrrDriver),
     /// GoBGP 3 or 4.
     Gobgp(GobgpDriver),
+    /// The routing tables of this host, for blackholes.
+    Linux(LinuxDriver),
 }
 
 /// The same call to whichever driver it is.
@@ -58,6 +64,7 @@ macro_rules! each {
             AnyDriver::Exabgp($driver) => $call,
             AnyDriver::Frr($driver) => $call,
             AnyDriver::Gobgp($driver) => $call,
+            AnyDriver::Linux($driver) => $call,
         }
     };
 }

@@ -106,7 +106,7 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    fn equal(field: Field, mask: u128, value: u128) -> Self {
+    pub(super) fn equal(field: Field, mask: u128, value: u128) -> Self {
         Self { field, mask, low: value, high: value, negated: false }
     }
 

@@ -14,6 +14,11 @@
 //! merged (GRO) are seen, measured and limited as one; and a rate limit of a filter with several
 //! alternatives counts a packet once for each rule that it matches.
 //!
+//! A limit of packets that open TCP connections (SYN without ACK) is for strangers: a second chain,
+//! behind connection tracking, remembers who has completed a handshake, and they pass. That needs
+//! both directions of a connection to come through this host; whose answers go another way stays a
+//! stranger.
+//!
 //! Absent: redirection, marking and sampling, which are refused with the reason.
 
 mod filter;

@@ -2,6 +2,8 @@
 
 #![deny(clippy::indexing_slicing)]
 
+use std::time::Duration;
+
 use super::filter::{Condition, Field, Term};
 use super::message::{
     APPEND, Attributes, CREATE, ECHO, EXCLUSIVE, Message, TYPE_BATCH_BEGIN, TYPE_BATCH_END, Writer,
@@ -14,6 +16,12 @@ pub(crate) const CHAIN: &str = "filters";
 /// Before everything else that may look at packets, and before fragments are put together for
 /// connection tracking (`NF_IP_PRI_RAW_BEFORE_DEFRAG`), so that fragments are seen as they came.
 const PRIORITY: i32 = -450;
+/// Name of the chain that remembers who has completed a handshake, where its packets have passed
+/// connection tracking (`NF_IP_PRI_CONNTRACK` is -200) and nothing else.
+const HISTORY_CHAIN: &str = "history";
+const HISTORY_PRIORITY: i32 = -190;
+/// Sources that are remembered in each family. What finds no room is not remembered, and limited.
+const MOST_SOURCES: u32 = 262_144;
 /// Every rule's comment begins like this.
 const MARK: &str = "tidegate ";
 /// A comment longer than this is cut; nft(8) shows no more.
@@ -37,6 +45,8 @@ pub(crate) const NEW_RULE: u16 = nf_tables(6);
 pub(crate) const GET_RULE: u16 = nf_tables(7);
 /// `NFT_MSG_DELRULE`
 const DELETE_RULE: u16 = nf_tables(8);
+/// `NFT_MSG_NEWSET`
+const NEW_SET: u16 = nf_tables(9);
 /// `NFT_MSG_NEWOBJ`
 const NEW_OBJECT: u16 = nf_tables(18);
 /// `NFT_MSG_DELOBJ`
@@ -47,6 +57,8 @@ const TABLE_OWNER: u32 = 2;
 /// `NF_ACCEPT`, `NF_DROP`
 const ACCEPT: u32 = 1;
 const DROP: u32 = 0;
+/// `NFT_SET_TIMEOUT | NFT_SET_EVAL`
+const SET_FLAGS: u32 = 0x10 | 0x20;
 /// `NFT_OBJECT_LIMIT`
 const OBJECT_LIMIT: u32 = 4;
 /// `NFT_REG_1`, `NFT_REG_VERDICT`
@@ -81,6 +93,53 @@ pub(crate) enum Unit {
     Bytes = 1,
 }
 
+/// Sources of one family that have completed a handshake of late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum History {
+    Ipv4,
+    Ipv6,
+}
+
+impl History {
+    const fn set(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "handshakes4",
+            Self::Ipv6 => "handshakes6",
+        }
+    }
+
+    /// The set's number in a transaction.
+    const fn id(self) -> u32 {
+        match self {
+            Self::Ipv4 => 1,
+            Self::Ipv6 => 2,
+        }
+    }
+
+    /// The type of its keys as nft(8) shows them, and their length.
+    const fn key(self) -> (u32, u32) {
+        match self {
+            Self::Ipv4 => (7, 4),
+            Self::Ipv6 => (8, 16),
+        }
+    }
+
+    const fn source(self) -> Field {
+        match self {
+            Self::Ipv4 => Field::Network { offset: 12, length: 4 },
+            Self::Ipv6 => Field::Network { offset: 8, length: 16 },
+        }
+    }
+
+    /// `NFPROTO_IPV4`, `NFPROTO_IPV6`
+    const fn family(self) -> u128 {
+        match self {
+            Self::Ipv4 => 2,
+            Self::Ipv6 => 10,
+        }
+    }
+}
+
 /// One change of the ruleset; one netlink message.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
@@ -94,8 +153,16 @@ pub(crate) enum Change {
         verdict: Verdict,
         /// The named limit that all rules of a filter share, if there are several.
         shared_limit: Option<String>,
+        /// Who is in this set is not meant.
+        except: Option<History>,
         comment: String,
     },
+    /// The chain that fills the sets.
+    HistoryChain,
+    /// A set whose members are forgotten after this time.
+    HistorySet(History, Duration),
+    /// Fills it.
+    HistoryRule(History),
     /// The rule with this handle goes.
     DeleteRule(u64),
     /// A named limit.
@@ -134,7 +201,9 @@ impl Change {
     pub(crate) fn write(&self, writer: &mut Writer, flags: u16, sequence: u32) {
         let (kind, needed) = match self {
             Self::Table => (NEW_TABLE, CREATE | EXCLUSIVE),
-            Self::Chain => (NEW_CHAIN, CREATE | EXCLUSIVE),
+            Self::Chain | Self::HistoryChain => (NEW_CHAIN, CREATE | EXCLUSIVE),
+            Self::HistorySet(..) => (NEW_SET, CREATE | EXCLUSIVE),
+            Self::HistoryRule(_) => (NEW_RULE, CREATE | APPEND),
             Self::Rule { .. } => (NEW_RULE, CREATE | APPEND | ECHO),
             Self::DeleteRule(_) => (DELETE_RULE, 0),
             Self::Limit(..) => (NEW_OBJECT, CREATE | EXCLUSIVE),
@@ -149,21 +218,27 @@ impl Change {
     fn write_attributes(&self, writer: &mut Writer) {
         match self {
             Self::Table => writer.number32(2, TABLE_OWNER),
-            Self::Chain => {
-                writer.string(3, CHAIN);
-                writer.nested(4, |writer| {
-                    // NF_INET_PRE_ROUTING
-                    writer.number32(1, 0);
-                    writer.attribute(2, &PRIORITY.to_be_bytes());
-                });
-                writer.number32(5, ACCEPT);
-                writer.string(7, "filter");
+            Self::Chain => write_chain(writer, CHAIN, PRIORITY),
+            Self::HistoryChain => write_chain(writer, HISTORY_CHAIN, HISTORY_PRIORITY),
+            Self::HistorySet(history, timeout) => write_set(writer, *history, *timeout),
+            Self::HistoryRule(history) => {
+                writer.string(2, HISTORY_CHAIN);
+                writer.nested(RULE_EXPRESSIONS, |writer| write_remember(writer, *history));
             }
-            Self::Rule { term, verdict, shared_limit, comment } => {
+            Self::Rule { term, verdict, shared_limit, except, comment } => {
                 writer.string(2, CHAIN);
                 writer.nested(RULE_EXPRESSIONS, |writer| {
                     for condition in term {
                         write_condition(writer, condition);
+                    }
+                    if let Some(history) = except {
+                        write_load(writer, history.source());
+                        expression(writer, "lookup", |writer| {
+                            writer.string(1, history.set());
+                            writer.number32(2, REGISTER);
+                            // NFT_LOOKUP_F_INV: matches who is not in it.
+                            writer.number32(5, 1);
+                        });
                     }
                     match (shared_limit, verdict) {
                         (_, Verdict::Drop) => {}
@@ -196,6 +271,83 @@ impl Change {
             }
         }
     }
+}
+
+fn write_chain(writer: &mut Writer, name: &str, priority: i32) {
+    writer.string(3, name);
+    writer.nested(4, |writer| {
+        // NF_INET_PRE_ROUTING
+        writer.number32(1, 0);
+        writer.attribute(2, &priority.to_be_bytes());
+    });
+    writer.number32(5, ACCEPT);
+    writer.string(7, "filter");
+}
+
+fn write_set(writer: &mut Writer, history: History, timeout: Duration) {
+    let (kind, length) = history.key();
+    writer.string(2, history.set());
+    writer.number32(3, SET_FLAGS);
+    writer.number32(4, kind);
+    writer.number32(5, length);
+    // NFTA_SET_DESC { NFTA_SET_DESC_SIZE }
+    writer.nested(9, |writer| writer.number32(1, MOST_SOURCES));
+    writer.number32(10, history.id());
+    writer.number64(11, milliseconds(timeout));
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Remembers the source of a packet of a TCP connection that has seen its handshake, from who opened
+/// it. Forged sources get no answer, and their acknowledgements are outside the window.
+fn write_remember(writer: &mut Writer, history: History) {
+    let ct = |writer: &mut Writer, key| {
+        expression(writer, "ct", |writer| {
+            writer.number32(1, REGISTER);
+            writer.number32(2, key);
+        });
+    };
+    // Connection tracking's own numbers are in host order.
+    let any_bit = |writer: &mut Writer, bits: u32| {
+        expression(writer, "bitwise", |writer| {
+            writer.number32(1, REGISTER);
+            writer.number32(2, REGISTER);
+            writer.number32(3, 4);
+            data(writer, 4, &bits.to_ne_bytes());
+            data(writer, 5, &[0; 4]);
+        });
+        expression(writer, "cmp", |writer| {
+            writer.number32(1, REGISTER);
+            // NFT_CMP_NEQ
+            writer.number32(2, 1);
+            data(writer, 3, &[0; 4]);
+        });
+    };
+    write_condition(writer, &Condition::equal(Field::FamilyNumber, 0xFF, history.family()));
+    // TCP
+    write_condition(writer, &Condition::equal(Field::UpperLayerProtocol, 0xFF, 6));
+    // NFT_CT_STATE: established is bit 1. NFT_CT_STATUS: IPS_ASSURED is bit 2.
+    ct(writer, 0);
+    any_bit(writer, 2);
+    ct(writer, 2);
+    any_bit(writer, 4);
+    // NFT_CT_DIRECTION: IP_CT_DIR_ORIGINAL
+    ct(writer, 1);
+    expression(writer, "cmp", |writer| {
+        writer.number32(1, REGISTER);
+        writer.number32(2, 0);
+        data(writer, 3, &[0]);
+    });
+    write_load(writer, history.source());
+    expression(writer, "dynset", |writer| {
+        writer.string(1, history.set());
+        writer.number32(2, history.id());
+        // NFT_DYNSET_OP_UPDATE: seen again, it is remembered for longer.
+        writer.number32(3, 1);
+        writer.number32(4, REGISTER);
+    });
 }
 
 /// Writes the request for every rule of our chain.

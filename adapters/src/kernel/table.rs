@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::Duration;
 
-use tidegate_model::{Command, CommandKind, Nlri, OutcomeKind, Route, TrafficFilteringAction};
+use tidegate_model::{
+    AddressFamily, Command, CommandKind, FlowSpecComponent, FlowSpecRule, Nlri, OutcomeKind, Route,
+    TrafficFilteringAction,
+};
 
 use super::KernelError;
 use super::filter::{Term, Untranslatable, translate};
-use super::ruleset::{Change, RateLimit, Unit, Verdict, comment};
+use super::ruleset::{Change, History, RateLimit, Unit, Verdict, comment};
 use super::socket::{EXISTS, NO_SUCH_ENTRY, NetlinkSocket, PERMISSION, Transaction};
 use crate::backend::{Dropped, Held};
 
@@ -24,14 +28,34 @@ const LEAST_BYTES_BURST: u64 = 65_536;
 pub(crate) struct Filter {
     terms: Vec<Term>,
     verdict: Verdict,
+    /// Of a limit on new TCP connections: those for which it is not meant.
+    except: Option<History>,
 }
 
 impl Filter {
     pub(crate) fn of(route: &Route) -> Result<Self, Untranslatable> {
         let Nlri::FlowSpec(rule) = &route.nlri else { return Err(Untranslatable::Unicast) };
         let verdict = verdict(&route.actions)?;
-        Ok(Self { terms: translate(rule)?, verdict })
+        let opening = matches!(verdict, Verdict::DropOver(_)) && only_opens(rule);
+        let except = opening.then_some(match rule.family() {
+            AddressFamily::Ipv4 => History::Ipv4,
+            AddressFamily::Ipv6 => History::Ipv6,
+        });
+        Ok(Self { terms: translate(rule)?, verdict, except })
     }
+}
+
+/// Whether the rule is about nothing but packets that open a TCP connection: SYN without ACK.
+fn only_opens(rule: &FlowSpecRule) -> bool {
+    const SYN: u16 = 0x02;
+    const ACK: u16 = 0x10;
+    rule.components().iter().any(|component| match component {
+        FlowSpecComponent::TcpFlags(mask) => {
+            let mut matched = (0..=0xff).filter(|flags| mask.matches(*flags)).peekable();
+            matched.peek().is_some() && matched.all(|flags| flags & (SYN | ACK) == SYN)
+        }
+        _ => false,
+    })
 }
 
 fn verdict(actions: &[TrafficFilteringAction]) -> Result<Verdict, Untranslatable> {
@@ -91,25 +115,46 @@ pub(crate) struct Table {
     socket: NetlinkSocket,
     installed: BTreeMap<Nlri, Installed>,
     last_serial: u64,
+    /// Whether it is known who has completed a handshake.
+    history: bool,
 }
 
 impl Table {
-    /// Creates the table.
-    pub(crate) fn create() -> Result<Self, KernelError> {
+    /// Creates the table; with `history`, also the sets of sources that have completed a handshake
+    /// in so long a time, unless this kernel has no connection tracking.
+    pub(crate) fn create(history: Option<Duration>) -> Result<Self, KernelError> {
         let mut socket = NetlinkSocket::open()?;
-        match socket.transact(&[Change::Table, Change::Chain])? {
-            Transaction::Done(_) => {}
-            // The chain fails with the table; only the first reason counts.
-            Transaction::Refused(refused) => {
-                return Err(match refused.first() {
-                    Some((0, EXISTS)) => KernelError::TableExists,
-                    Some((0, PERMISSION)) => KernelError::TableOwned,
-                    Some((_, error)) => KernelError::transaction(*error),
-                    None => KernelError::NoAnswer,
-                });
-            }
+        let mut changes = vec![Change::Table, Change::Chain];
+        let plain = changes.len();
+        if let Some(time) = history {
+            let both = [History::Ipv4, History::Ipv6];
+            changes.extend(both.map(|one| Change::HistorySet(one, time)));
+            changes.push(Change::HistoryChain);
+            changes.extend(both.map(Change::HistoryRule));
         }
-        Ok(Self { socket, installed: BTreeMap::new(), last_serial: 0 })
+        let mut refused = match socket.transact(&changes)? {
+            Transaction::Done(_) => vec![],
+            Transaction::Refused(refused) => refused,
+        };
+        let only_history = refused.iter().all(|(index, _)| *index >= plain);
+        if let Some((_, error)) = refused.first().filter(|_| only_history) {
+            let error = io::Error::from_raw_os_error(*error);
+            tracing::warn!(%error, "no connection tracking: a limit of SYNs is for every source");
+            changes.truncate(plain);
+            refused = match socket.transact(&changes)? {
+                Transaction::Done(_) => vec![],
+                Transaction::Refused(refused) => refused,
+            };
+        }
+        // The chain fails with the table; only the first reason counts.
+        match refused.first() {
+            None => {}
+            Some((0, EXISTS)) => return Err(KernelError::TableExists),
+            Some((0, PERMISSION)) => return Err(KernelError::TableOwned),
+            Some((_, error)) => return Err(KernelError::transaction(*error)),
+        }
+        let history = changes.len() > plain;
+        Ok(Self { socket, installed: BTreeMap::new(), last_serial: 0, history })
     }
 
     /// Carries out `commands` in order; the outcomes are in the same order.
@@ -187,6 +232,7 @@ impl Table {
             term,
             verdict: filter.verdict,
             shared_limit: limit.clone(),
+            except: filter.except.filter(|_| self.history),
             comment: comment.clone(),
         }));
         Plan::Changes { changes, then: Some(Installed { serial, handles: vec![], limit }) }
@@ -294,7 +340,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    use tidegate_model::{AddressFamily, FlowSpecComponent, FlowSpecRule};
+    use tidegate_model::{BitmaskMatch, BitmaskTest};
 
     fn route(actions: Vec<TrafficFilteringAction>) -> Route {
         let destination = FlowSpecComponent::DestinationPrefix("203.0.113.1".parse().unwrap());
@@ -335,6 +381,33 @@ mod tests {
                 (Err(why), Err(text)) => assert!(why.to_string().contains(text), "{why}"),
                 (got, _) => panic!("{actions:?}: {got:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn only_what_opens_connections_excepts_those_who_did_before() {
+        let syn = BitmaskMatch::set_and_clear;
+        let either = BitmaskMatch::new(vec![
+            vec![BitmaskTest { all: true, negated: false, bits: 2 }],
+            vec![BitmaskTest { all: true, negated: false, bits: 4 }],
+        ]);
+        for (mask, opens) in [
+            (syn(0x02, 0x10), true),
+            (syn(0x02, 0x15), true),
+            (BitmaskMatch::all_of(0x02), false),
+            (syn(0x10, 0x02), false),
+            (either.unwrap(), false),
+        ] {
+            let mut rule = route(vec![TrafficFilteringAction::RateLimitPackets(5000.0)]);
+            let parts = vec![
+                FlowSpecComponent::DestinationPrefix("203.0.113.1".parse().unwrap()),
+                FlowSpecComponent::TcpFlags(mask.clone()),
+            ];
+            rule.nlri = Nlri::FlowSpec(FlowSpecRule::new(AddressFamily::Ipv4, parts).unwrap());
+            let except = Filter::of(&rule).unwrap().except;
+            assert_eq!(except, opens.then_some(History::Ipv4), "{mask:?}");
+            rule.actions = vec![TrafficFilteringAction::DISCARD];
+            assert_eq!(Filter::of(&rule).unwrap().except, None, "all of them are to be dropped");
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -99,8 +99,11 @@ impl Namespace {
         items.into_iter().filter(|item| item.get("metainfo").is_none()).collect()
     }
 
+    /// The rules of filters.
     fn rules(&self) -> Vec<Value> {
-        self.ruleset().iter().filter_map(|item| item.get("rule").cloned()).collect()
+        let ruleset = self.ruleset();
+        let rules = ruleset.iter().filter_map(|item| item.get("rule").cloned());
+        rules.filter(|rule| rule["chain"] == "filters").collect()
     }
 }
 
@@ -234,7 +237,8 @@ struct Filters {
 impl Filters {
     fn start(namespace: &Namespace) -> Self {
         let (sender, events) = mpsc::channel(1_000);
-        let backend = namespace.enter(|| KernelBackend::start(sender).unwrap());
+        let history = Some(Duration::from_secs(3600));
+        let backend = namespace.enter(|| KernelBackend::start(sender, history).unwrap());
         Self { backend: Some(backend), events, last_command: 0 }
     }
 
@@ -374,6 +378,67 @@ fn matching_traffic_is_dropped_and_other_traffic_passes() {
     assert_eq!(lab.router.rules(), Vec::<Value>::new());
 }
 
+/// Who has completed a handshake opens connections through a flood; new ones are held to the limit.
+#[test]
+fn a_limit_of_syns_is_for_strangers() {
+    if !root("a_limit_of_syns_is_for_strangers") {
+        return;
+    }
+    let lab = Lab::new();
+    let traffic = lab.traffic();
+    let mut filters = Filters::up(&lab.router);
+    let listeners = lab.router.enter(|| {
+        [TARGET_V4, TARGET_V6].map(|address| TcpListener::bind((address, 8080)).unwrap())
+    });
+    let connect = |limit| {
+        let connected = |listener: &&TcpListener| {
+            let address = listener.local_addr().unwrap();
+            lab.sender.enter(|| TcpStream::connect_timeout(&address, limit)).is_ok()
+        };
+        listeners.iter().filter(connected).count()
+    };
+    assert_eq!(connect(PATIENCE), 2);
+    let known = || lab.router.inside("nft list table inet tidegate");
+    let deadline = Instant::now() + PATIENCE;
+    while !(known().contains(SENDER_V4) && known().contains(SENDER_V6)) {
+        assert!(Instant::now() < deadline, "{}", known());
+    }
+
+    let syn = || Part::TcpFlags(BitmaskMatch::set_and_clear(0x02, 0x10));
+    for family in [AddressFamily::Ipv4, AddressFamily::Ipv6] {
+        filters.install(&flow(family, vec![syn()]), Action::RateLimitPackets(1.0));
+    }
+    let target: IpAddr = TARGET_V4.parse().unwrap();
+    let flood: u8 = 200;
+    for last in 1..=flood {
+        traffic.raw(&Packet {
+            source: [192, 0, 2, last].into(),
+            destination: target,
+            protocol: 6,
+            dscp: 0,
+            flow_label: 0,
+            do_not_fragment: false,
+            fragment: None,
+            source_port: 1024,
+            destination_port: 8080,
+            tcp_flags: 0x02,
+            icmp: (0, 0),
+            payload: 0,
+        });
+    }
+    traffic.wait_until_delivered();
+    let dropped = |filters: &mut Filters| -> u64 {
+        filters.observe().iter().filter_map(|held| held.dropped).map(|one| one.packets).sum()
+    };
+    let before = dropped(&mut filters);
+    assert!(before > u64::from(flood) / 2, "{before} of {flood} strangers were dropped");
+    // More than the limit lets through of anybody, and none of it is dropped.
+    for _ in 0..20 {
+        assert_eq!(connect(Duration::from_millis(500)), 2);
+    }
+    assert_eq!(dropped(&mut filters), before);
+}
+
 #[test]
 fn nft_reads_what_is_meant() {
     if !root("nft_reads_what_is_meant") {
@@ -392,7 +457,9 @@ fn nft_reads_what_is_meant() {
     filters.install(&third, Action::RateLimitBytes(125_000.0));
 
     let ruleset = namespace.ruleset();
-    let chain = ruleset.iter().find_map(|item| item.get("chain")).unwrap();
+    let named = |item: &&Value| item["name"] == "filters";
+    let chains = ruleset.iter().filter_map(|item| item.get("chain"));
+    let chain = chains.clone().find(named).unwrap();
     assert_eq!(chain["hook"], "prerouting");
     assert_eq!(chain["prio"], -450);
     assert_eq!(chain["policy"], "accept");
@@ -594,7 +661,7 @@ fn owner_process() {
         return;
     }
     let (sender, receiver) = mpsc::channel(1_000);
-    let backend = KernelBackend::start(sender).unwrap();
+    let backend = KernelBackend::start(sender, None).unwrap();
     let mut filters = Filters { backend: Some(backend), events: receiver, last_command: 0 };
     filters.event();
     filters.install(&udp_from(AddressFamily::Ipv4, 123), Action::DISCARD);
@@ -650,7 +717,7 @@ fn without_the_capability_the_reason_is_clear() {
             inheritable: rustix::thread::CapabilitySet::empty(),
         };
         rustix::thread::set_capabilities(None, none).unwrap();
-        KernelBackend::start(sender).unwrap()
+        KernelBackend::start(sender, None).unwrap()
     });
     let mut filters = Filters { backend: Some(backend), events: receiver, last_command: 0 };
     match filters.event() {

@@ -33,13 +33,15 @@ pub struct KernelBackend {
 
 impl KernelBackend {
     /// Starts the thread in the caller's network namespace. It creates the table and says whether
-    /// it could in a first [`BackendEvent::State`]; if not, it keeps trying.
+    /// it could in a first [`BackendEvent::State`]; if not, it keeps trying. With `history`, who has
+    /// completed a TCP handshake within that time is not meant by limits of SYNs; the host's
+    /// connection tracking is at work then.
     ///
     /// # Errors
     /// If there can be no thread.
-    pub fn start(events: EventSender) -> io::Result<Self> {
+    pub fn start(events: EventSender, history: Option<Duration>) -> io::Result<Self> {
         let (requests, receiver) = std::sync::mpsc::sync_channel(QUEUE);
-        let worker = Worker { events, table: None, last_error: None };
+        let worker = Worker { events, history, table: None, last_error: None };
         let thread = thread::Builder::new()
             .name("nftables".to_owned())
             .spawn(move || worker.run(&receiver))?;
@@ -80,6 +82,7 @@ struct Disconnected;
 
 struct Worker {
     events: EventSender,
+    history: Option<Duration>,
     table: Option<Table>,
     /// Why there is no table, so that the same reason is reported once.
     last_error: Option<String>,
@@ -166,7 +169,7 @@ impl Worker {
     }
 
     fn create_table(&mut self) -> Result<(), Disconnected> {
-        match Table::create() {
+        match Table::create(self.history) {
             Ok(table) => {
                 self.table = Some(table);
                 self.last_error = None;

@@ -10,6 +10,7 @@ use tidegate_adapters::exabgp::{ExabgpAccess, ExabgpConfig};
 use tidegate_adapters::external::{ExternalConfig, Mark};
 use tidegate_adapters::frr::FrrConfig;
 use tidegate_adapters::gobgp::GobgpConfig;
+use tidegate_adapters::linux::LinuxConfig;
 use tidegate_bgpd::Family;
 use tidegate_policy::text::{Table, Value, instead_of};
 use tidegate_policy::{Diagnostic, Peer, Policy, Report};
@@ -33,13 +34,19 @@ enum Kind {
     Exabgp,
     Frr,
     Gobgp,
+    Linux,
 }
 
-const KINDS: [(&str, Kind); 4] =
-    [("bird", Kind::Bird), ("exabgp", Kind::Exabgp), ("frr", Kind::Frr), ("gobgp", Kind::Gobgp)];
+const KINDS: [(&str, Kind); 5] = [
+    ("bird", Kind::Bird),
+    ("exabgp", Kind::Exabgp),
+    ("frr", Kind::Frr),
+    ("gobgp", Kind::Gobgp),
+    ("linux", Kind::Linux),
+];
 
 /// What only some kinds have.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 16] = [
     "address",
     "control",
     "directory",
@@ -47,9 +54,12 @@ const KEYS: [&str; 13] = [
     "neighbors",
     "pipes",
     "prefix",
+    "protocol",
+    "rule-priority",
     "socket",
     "socket-mode",
     "sockets",
+    "table",
     "tag",
     "undo-after",
     "vtysh",
@@ -72,6 +82,7 @@ enum Way {
     Exabgp(ExabgpAccess),
     Frr(FrrConfig),
     Gobgp(String),
+    Linux(LinuxConfig),
 }
 
 /// Who withdraws from backends that outlive us.
@@ -104,6 +115,10 @@ impl BackendSettings {
             Way::Frr(config) => {
                 let families = families.unwrap_or_else(|| config.families.clone());
                 ExternalConfig::Frr(FrrConfig { families, ..config.clone() })
+            }
+            Way::Linux(config) => {
+                let families = families.unwrap_or_else(|| config.families.clone());
+                ExternalConfig::Linux(LinuxConfig { families, ..config.clone() })
             }
             Way::Gobgp(address) => ExternalConfig::Gobgp(GobgpConfig {
                 address: address.clone(),
@@ -195,6 +210,26 @@ impl Way {
                     .optional("tag", "29797")
                     .map_or(Some(known.tag), |value| value.integer(1..=u32::MAX));
                 Some(Self::Frr(FrrConfig { vtysh: vtysh?, sockets: sockets?, tag: tag?, ..known }))
+            }
+            Kind::Linux => {
+                let known = LinuxConfig::default();
+                // 253 to 255 are the system's own.
+                let number = table
+                    .optional("table", "29797")
+                    .map_or(Some(known.table), |value| value.integer(256..=u32::MAX));
+                // Up to 4 are the kernel's and ip(8)'s.
+                let protocol = table
+                    .optional("protocol", "116")
+                    .map_or(Some(known.protocol), |value| value.integer(5..=u8::MAX));
+                let rule_priority = table
+                    .optional("rule-priority", "1000")
+                    .map_or(Some(known.rule_priority), |value| value.integer(1..=32_765));
+                Some(Self::Linux(LinuxConfig {
+                    table: number?,
+                    protocol: protocol?,
+                    rule_priority: rule_priority?,
+                    ..known
+                }))
             }
             Kind::Gobgp => {
                 let address = table.optional("address", "\"unix:///run/gobgp.sock\"");
@@ -368,11 +403,23 @@ pub(super) fn check(
         let wanted = pipeline::families(peer);
         let flowspec =
             |family: &Family| matches!(family, Family::Ipv4FlowSpec | Family::Ipv6FlowSpec);
-        if matches!(settings.way, Way::Frr(_)) && wanted.iter().any(flowspec) {
+        let without_rules = match settings.way {
+            Way::Frr(_) => Some((
+                "FRR cannot originate FlowSpec",
+                ", or have a session with FRR: `tidegate adapters snippet frr`",
+            )),
+            Way::Linux(_) => Some((
+                "routes of this host are no FlowSpec rules",
+                "; rules on this host are responses with `action = \"local\"`",
+            )),
+            _ => None,
+        };
+        if let Some((why, otherwise)) = without_rules.filter(|_| wanted.iter().any(flowspec)) {
             report.push(via.mistake(
-                format!("FRR cannot originate FlowSpec, which peer `{}` is to get", peer.name),
-                "give the peer `families = [\"ipv4-unicast\", \"ipv6-unicast\"]`, or have a \
-                 session with FRR: `tidegate adapters snippet frr`",
+                format!("{why}, which peer `{}` is to get", peer.name),
+                format!(
+                    "give the peer `families = [\"ipv4-unicast\", \"ipv6-unicast\"]`{otherwise}"
+                ),
             ));
         } else if let Some(known) = &settings.families
             && let Some(missing) = wanted.difference(known).next()
@@ -406,4 +453,31 @@ pub(super) fn check(
 /// Whether the routing daemon of this name tells `peer`.
 pub(super) fn is_via(peer: &Peer, backend: &str) -> bool {
     peer.via.as_ref().is_some_and(|via| via.name == backend)
+}
+
+/// What the kernel of this host is asked to do beside rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelSettings {
+    /// Who has completed a TCP handshake within this time is not held up by a limit of SYNs;
+    /// `None` if that is not to be known.
+    pub handshakes: Option<Duration>,
+}
+
+impl Default for KernelSettings {
+    fn default() -> Self {
+        Self { handshakes: Some(Duration::from_secs(3600)) }
+    }
+}
+
+/// The `[kernel]`.
+pub(super) fn read_kernel(table: &Table<'_>) -> Option<KernelSettings> {
+    let minute = Duration::from_secs(60);
+    let known = KernelSettings::default();
+    let handshakes = match table.optional("handshakes", "\"1h\"") {
+        Some(value) if value.string()? == "off" => Some(None),
+        Some(value) => value.duration(minute..=minute * 60 * 24).map(Some),
+        None => Some(known.handshakes),
+    };
+    table.finish();
+    Some(KernelSettings { handshakes: handshakes? })
 }
