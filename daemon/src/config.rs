@@ -19,6 +19,7 @@ pub use self::sessions::SessionSettings;
 use crate::alerts;
 use crate::forensics::Settings;
 use crate::policy_repo::{LoadError, PolicyRepo};
+use crate::sources::Databases;
 
 mod backends;
 mod capture;
@@ -43,6 +44,8 @@ pub struct Config {
     pub tunnels: Tunnels,
     /// Where the packets of incidents are written, if anywhere.
     pub forensics: Option<Settings>,
+    /// What says where sources are.
+    pub databases: Databases,
     /// Where what was learned is kept, if anywhere.
     pub state: Option<PathBuf>,
     /// Where incidents are kept, whom they are told, and what the messages link to.
@@ -189,6 +192,11 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
     let forensics = root
         .optional("forensics", "{ directory = \"/var/lib/tidegate/forensics\" }")
         .map_or(Some(None), |value| forensics::resolve(&value.table()?, directory).map(Some));
+    let databases =
+        root.optional("geoip", "{ countries = \"GeoLite2-Country.mmdb\" }").map_or_else(
+            || Some(Databases::default()),
+            |it| resolve_databases(&it.table()?, directory),
+        );
     let state = root
         .optional("state", "{ directory = \"/var/lib/tidegate\" }")
         .map_or(Some(None), |value| resolve_state(&value.table()?, directory).map(Some));
@@ -224,6 +232,7 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         capture,
         tunnels,
         forensics: forensics?,
+        databases: databases?,
         state: state?,
         records: records?,
         listen: listen?,
@@ -232,6 +241,18 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         reaper: reaper?,
         kernel: kernel?,
     })
+}
+
+/// Relative paths are taken from `directory`, that of the configuration file.
+fn resolve_databases(table: &Table<'_>, directory: &Path) -> Option<Databases> {
+    let read = |key, example| {
+        let Some(value) = table.optional(key, example) else { return Some(None) };
+        Some(Some(directory.join(value.string()?)))
+    };
+    let countries = read("countries", "\"GeoLite2-Country.mmdb\"");
+    let networks = read("networks", "\"GeoLite2-ASN.mmdb\"");
+    table.finish();
+    Some(Databases { countries: countries?, networks: networks? })
 }
 
 /// A relative directory is taken from `directory`, that of the configuration file.
@@ -306,7 +327,7 @@ mod tests {
             "policy = \"/srv/policy\"\n[capture]\ninterface = \"eth1\"\nfilter = \"ip\"\n\
              snap-length = 128\nbuffer-bytes = 4_194_304\npromiscuous = false\nworkers = 2\n\
              decapsulate = [\"gre\"]\n\
-             [state]\ndirectory = \"state\"\n[speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n\
+             [state]\ndirectory = \"state\"\n[geoip]\nnetworks = \"asn.mmdb\"\n[speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n\
              [sessions.near]\nhops = \"gtsm\"\nrole = \"customer\"\n\
              strict-role = true\nrequire-families = true\n[sessions.far]\nhops = 4\n\
              graceful-restart = \"2s\"\n\
@@ -320,6 +341,8 @@ mod tests {
         assert_eq!(config.capture.workers.get(), 2);
         assert_eq!(config.tunnels, [Tunnel::Gre].into_iter().collect());
         assert_eq!(config.capture.snap_length, 128);
+        let networks = Some("etc/asn.mmdb".into());
+        assert_eq!(config.databases, Databases { countries: None, networks });
         assert_eq!(config.state.as_deref(), Some(Path::new("etc/state")));
         assert!(!config.capture.promiscuous);
         assert_eq!(config.listen.len(), 2);

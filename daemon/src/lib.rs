@@ -26,5 +26,6 @@ pub mod recorded;
 pub mod reload;
 pub mod replay;
 pub mod run;
+pub mod sources;
 pub mod store;
 pub mod timeline;

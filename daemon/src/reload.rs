@@ -195,6 +195,7 @@ mod tests {
             records: Default::default(),
             forensics: None,
             state: None,
+            databases: Default::default(),
             listen: Default::default(),
             sessions: Default::default(),
             backends: Default::default(),

@@ -39,6 +39,7 @@ use crate::incident::{self, Note, RecorderHandle, Records};
 use crate::output::{Printer, fields};
 use crate::pipeline;
 use crate::reload::{Reloaded, Reloader};
+use crate::sources;
 
 /// Summaries between capture and engine: over half a second of ticks.
 const SUMMARY_QUEUE: usize = 64;
@@ -73,6 +74,9 @@ pub enum RunError {
     /// Without packets there is nothing to decide by. Everything was withdrawn.
     #[error("the capture thread ended; everything was withdrawn")]
     CaptureEnded,
+    /// A database of addresses cannot be used.
+    #[error(transparent)]
+    GeoIp(#[from] tidegate_detector::census::geoip::GeoIpError),
     /// A backend cannot be started.
     #[error(transparent)]
     Backends(#[from] crate::backends::StartError),
@@ -124,11 +128,17 @@ pub async fn run<W: Write + Send + 'static>(
     let started = forensics.map(|archive| start_forensics(archive, clock, &events, &recorder));
     let (recording, desk) =
         started.transpose().map_err(system("start the forensics thread"))?.unzip();
+    let labels = config.databases.open()?;
+    let capture_threads = (capture.control(), capture.workers());
+    let counted = recorder.clone().map(|to| sources::start(capture_threads, labels, clock, to));
+    let (counting, sources) =
+        counted.transpose().map_err(system("start the thread that counts sources"))?.unzip();
     let intake = Intake {
         config: pipeline::detector_config(&policy),
         seed,
         tunnels: config.tunnels,
         recording,
+        counting,
     };
     let protection = capture.control();
     let (summaries, summary_queue) = mpsc::channel(SUMMARY_QUEUE);
@@ -141,8 +151,18 @@ pub async fn run<W: Write + Send + 'static>(
     let learned = learned.transpose().map_err(system("start the thread that keeps baselines"))?;
     let reloader = Reloader::start(config, path, Arc::clone(&policy))
         .map_err(system("start the thread that reads the policy"))?;
-    let mut control =
-        Control { engine, learned, backends, protection, reloader, clock, events, desk, recorder };
+    let mut control = Control {
+        engine,
+        learned,
+        backends,
+        protection,
+        reloader,
+        clock,
+        events,
+        desk,
+        sources,
+        recorder,
+    };
     let ended = control.serve(summary_queue, &mut signals).await;
     let text = match control.stop(&mut signals).await {
         Stop::Confirmed => "stopped: everything is withdrawn",
@@ -303,6 +323,8 @@ struct Control {
     events: EventSender,
     /// Who is told of attacks, to write their packets.
     desk: Option<Desk>,
+    /// Who is told of attacks, to count their sources.
+    sources: Option<sources::Desk>,
     /// Who is told of everything, to keep it and to tell people.
     recorder: Option<RecorderHandle>,
 }
@@ -450,6 +472,12 @@ impl Control {
                     }
                     if let Some(recorder) = &self.recorder {
                         recorder.event(&event);
+                    }
+                    // After the recorder: a note belongs to a record.
+                    if let (Some(sources), EventKind::Attack(attack)) =
+                        (&mut self.sources, &event.kind)
+                    {
+                        sources.report(attack);
                     }
                     self.events.send(Line::Event(event));
                 }

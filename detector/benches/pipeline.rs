@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tidegate_detector::census::{Census, MEMORY};
 use tidegate_detector::{Config, Detector, Group, Learning, LinkType, Meter, TICK};
-use tidegate_model::{Limit, Metric, PacketsPerSecond, Prefix, Thresholds, Timestamp};
+use tidegate_model::{AttackId, Limit, Metric, PacketsPerSecond, Prefix, Thresholds, Timestamp};
 
 /// Frames in memory, gone through again and again.
 const FRAMES: usize = 1 << 16;
@@ -110,7 +110,8 @@ fn pipeline(frames: &[[u8; 60]], census: bool) -> (f64, usize) {
         let mut meter = Meter::new(&config(), 7);
         let mut detector = Detector::new(config());
         if census {
-            meter.count_sources(&[Prefix::host(IpAddr::from([203, 0, 113, 9]))]);
+            let target = Prefix::host(IpAddr::from([203, 0, 113, 9]));
+            meter.count_sources(&[(AttackId(1), target)]);
         }
         let mut now = Timestamp::ZERO;
         let begin = spent();

@@ -16,10 +16,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
-use tidegate_model::{Prefix, Sender, Timestamp};
+use tidegate_model::{AttackId, Prefix, Sender, Timestamp};
 
 use crate::TICK;
-use crate::census::{Census, Censuses, NO_CENSUS};
+use crate::census::{Census, Censuses, Chosen, MEMORY, NO_CENSUS};
 use crate::class::TrafficClass;
 use crate::config::Config;
 use crate::credit::{Call, Credits, Proof, asked_peers};
@@ -96,7 +96,7 @@ impl Meter {
             owed: Owed::new(),
             handshakes: Handshakes::new(),
             random: Random::new(seed),
-            censuses: Censuses::new(),
+            censuses: Censuses::new(MEMORY),
             allowed: Space::of_prefixes(&config.allowed),
             summary: TrafficSummary {
                 evicted: vec![0; config.groups.len()],
@@ -120,6 +120,13 @@ impl Meter {
     #[must_use]
     pub fn opening(mut self, tunnels: Tunnels) -> Self {
         self.tunnels = tunnels;
+        self
+    }
+
+    /// Keeps the sources of attacks within so many octets instead of [`MEMORY`].
+    #[must_use]
+    pub fn counting_within(mut self, octets: usize) -> Self {
+        self.censuses = Censuses::new(octets);
         self
     }
 
@@ -391,22 +398,38 @@ impl Meter {
         }
     }
 
-    /// Counts the sources of what comes unasked to `targets` from now on, and of no others. Those
-    /// that were counted before go on; returns what there is of those that are over.
+    /// Counts the sources of what comes unasked to the targets of `attacks` from now on, and of no
+    /// others. Those that were counted before go on; returns what there is of those that are over.
     ///
-    /// At most [`MAX_CENSUSES`](crate::census::MAX_CENSUSES): of more targets the first. Of an
-    /// address in several the longest prefix counts.
-    pub fn count_sources(&mut self, targets: &[Prefix]) -> Vec<Census> {
-        let over = self.censuses.choose(targets);
-        for slot in &mut self.table.slots {
-            slot.census = self.censuses.index_of(slot.address);
+    /// At most [`MAX_CENSUSES`](crate::census::MAX_CENSUSES): of more attacks the first. Of an
+    /// address in several targets the longest prefix counts.
+    pub fn count_sources(&mut self, attacks: &[(AttackId, Prefix)]) -> Vec<(AttackId, Census)> {
+        let Chosen { over, changed } = self.censuses.choose(attacks);
+        for target in changed {
+            let (table, censuses) = (&mut self.table, &self.censuses);
+            if target.is_host() {
+                let index = table.find(target.address());
+                if let Some(slot) = index.and_then(|index| table.slots.get_mut(index as usize)) {
+                    slot.census = censuses.index_of(slot.address);
+                }
+                continue;
+            }
+            for slot in &mut table.slots {
+                if target.contains_address(slot.address) {
+                    slot.census = censuses.index_of(slot.address);
+                }
+            }
         }
         over
     }
 
+    /// What was counted of each attack since it was last taken; counting goes on from nothing.
+    pub fn take_sources(&mut self) -> Vec<(AttackId, Census)> {
+        self.censuses.take()
+    }
+
     /// The sources of each attack that is counted.
-    #[must_use]
-    pub fn censuses(&self) -> &[Census] {
+    pub fn censuses(&self) -> impl Iterator<Item = &Census> {
         self.censuses.all()
     }
 

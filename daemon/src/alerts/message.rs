@@ -7,6 +7,7 @@ use tidegate_model::{BitsPerSecond, PacketsPerSecond, Rate, Severity};
 use super::event::AlertEvent;
 use super::snapshot::Snapshot;
 use crate::incident::{Incident, MitigationState, WallTime};
+use crate::sources;
 
 /// No more mitigations than this are described.
 const MAX_MITIGATIONS: usize = 5;
@@ -137,6 +138,9 @@ fn fields(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
             others.push(format!("{} more", snapshot.targets - named));
         }
         fields.insert(1, ("Other targets", others.join(", ")));
+    }
+    if let Some(sources) = incident.census.as_ref().and_then(sources::in_words) {
+        fields.push(("Sources", sources));
     }
     fields.push(("Mitigation", mitigations(incident)));
     if let Some(at_peer) = times.at_peer {

@@ -6,7 +6,9 @@
 //! each within a stated error, and what speaks for forged addresses is measured.
 //!
 //! Bounds: [`MAX_CENSUSES`] attacks at a time, and [`MEMORY`] octets for all of them together,
-//! whatever the number of sources. What is full keeps what it has and estimates the rest.
+//! whatever the number of sources. What is full keeps what it has and estimates the rest. Where
+//! several meters count and hand over now and then what they have, as in a live capture, [`Shares`]
+//! divides the same memory among them and who adds it up.
 
 #[cfg(feature = "geoip")]
 pub mod geoip;
@@ -17,7 +19,7 @@ mod talkers;
 use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
-use tidegate_model::Prefix;
+use tidegate_model::{AttackId, Prefix};
 
 use crate::packet::Packet;
 use crate::sketch::address_hash;
@@ -185,12 +187,12 @@ impl Census {
         self.spoofing.judge(self.packets, self.distinct().sources())
     }
 
-    /// Where the sources are.
+    /// Where the sources are, by at most `most` of them and [`MAX_LOOKED_UP`].
     #[must_use]
-    pub fn origins(&self, labels: &dyn Labels) -> Origins {
+    pub fn origins(&self, labels: &dyn Labels, most: usize) -> Origins {
         use std::collections::BTreeMap;
         let kept = self.sources.kept();
-        let step = kept.div_ceil(MAX_LOOKED_UP).max(1);
+        let step = kept.div_ceil(most.clamp(1, MAX_LOOKED_UP)).max(1);
         let mut countries: BTreeMap<String, u64> = BTreeMap::new();
         let mut networks: BTreeMap<(u32, String), u64> = BTreeMap::new();
         let mut looked_up = 0;
@@ -207,8 +209,40 @@ impl Census {
     }
 
     /// Octets that the exact sets take at most.
-    pub(crate) const fn cost(&self) -> usize {
+    #[must_use]
+    pub const fn cost(&self) -> usize {
         self.sources.cost()
+    }
+}
+
+/// Octets of a census besides its exact sets, at most.
+pub const FIXED: usize = 96 << 10;
+
+/// How 64 MiB for sources are divided where several meters count and one adds up: a part for the
+/// meters, twice as much for what is on its way, a part for the sums, and the rest for what each
+/// census takes whatever the number of sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// Attacks that are counted at a time.
+    pub attacks: usize,
+    /// Octets for the exact sets of one meter.
+    pub meter: usize,
+    /// Octets for the exact sets of all sums.
+    pub sums: usize,
+}
+
+impl Shares {
+    /// For so many meters.
+    #[must_use]
+    pub const fn of(workers: usize) -> Self {
+        const FOR_FIXED: usize = 14 << 20;
+        const FOR_METERS: usize = 10 << 20;
+        const FOR_SUMS: usize = 20 << 20;
+        let workers = if workers == 0 { 1 } else { workers };
+        let most = FOR_FIXED / (FIXED * (2 * workers + 1));
+        let attacks = if most > MAX_CENSUSES { MAX_CENSUSES } else { most };
+        let attacks = if attacks == 0 { 1 } else { attacks };
+        Self { attacks, meter: FOR_METERS / workers, sums: FOR_SUMS }
     }
 }
 
@@ -221,7 +255,8 @@ fn sorted<L: Ord>(shares: std::collections::BTreeMap<L, u64>) -> Vec<Share<L>> {
 
 /// The sources of all attacks that are counted.
 pub(crate) struct Censuses {
-    all: Vec<Census>,
+    /// Their places do not change: hosts remember them.
+    all: Vec<Option<(AttackId, Census)>>,
     room: usize,
     refused: u64,
 }
@@ -229,36 +264,70 @@ pub(crate) struct Censuses {
 /// Which census an address belongs to: an index, or none.
 pub(crate) const NO_CENSUS: u8 = u8::MAX;
 
+/// What a choice of attacks changed.
+pub(crate) struct Chosen {
+    /// Those that are not counted any more.
+    pub(crate) over: Vec<(AttackId, Census)>,
+    /// Targets whose addresses belong to another census than before, or to none.
+    pub(crate) changed: Vec<Prefix>,
+}
+
 impl Censuses {
-    pub(crate) const fn new() -> Self {
-        Self { all: Vec::new(), room: MEMORY, refused: 0 }
+    pub(crate) const fn new(room: usize) -> Self {
+        Self { all: Vec::new(), room, refused: 0 }
     }
 
-    /// Counts the sources of attacks on `targets` from now on, and no others. Those that were
-    /// counted before go on; the rest is given back.
-    pub(crate) fn choose(&mut self, targets: &[Prefix]) -> Vec<Census> {
+    /// Counts the sources of `attacks` from now on, and no others. Those that were counted before go
+    /// on; the rest is given back.
+    pub(crate) fn choose(&mut self, attacks: &[(AttackId, Prefix)]) -> Chosen {
         self.settle();
-        let (kept, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.all)
-            .into_iter()
-            .partition(|census| targets.contains(&census.target));
-        self.all = kept;
-        self.room += over.iter().map(Census::cost).sum::<usize>();
-        for target in targets {
-            if self.all.iter().any(|census| census.target == *target) {
-                continue;
-            }
-            if self.all.len() < MAX_CENSUSES {
-                self.all.push(Census::new(*target));
-            } else {
-                self.refused += 1;
+        let mut chosen = Chosen { over: Vec::new(), changed: Vec::new() };
+        for place in &mut self.all {
+            let wanted = |(attack, census): &mut (AttackId, Census)| {
+                !attacks.contains(&(*attack, census.target))
+            };
+            if let Some((attack, census)) = place.take_if(wanted) {
+                self.room += census.cost();
+                chosen.changed.push(census.target);
+                chosen.over.push((attack, census));
             }
         }
-        over
+        for &(attack, target) in attacks {
+            if self.all.iter().flatten().any(|(known, _)| *known == attack) {
+                continue;
+            }
+            let new = Some((attack, Census::new(target)));
+            if let Some(free) = self.all.iter_mut().find(|place| place.is_none()) {
+                *free = new;
+            } else if self.all.len() < MAX_CENSUSES {
+                self.all.push(new);
+            } else {
+                self.refused += 1;
+                continue;
+            }
+            chosen.changed.push(target);
+        }
+        chosen
+    }
+
+    /// What was counted, where anything was; counting begins anew.
+    pub(crate) fn take(&mut self) -> Vec<(AttackId, Census)> {
+        self.settle();
+        let mut taken = Vec::new();
+        for (attack, census) in self.all.iter_mut().flatten() {
+            if census.packets > 0 {
+                self.room += census.cost();
+                let new = Census::new(census.target);
+                taken.push((*attack, std::mem::replace(census, new)));
+            }
+        }
+        taken
     }
 
     /// The census of the longest prefix that holds `address`.
     pub(crate) fn index_of(&self, address: IpAddr) -> u8 {
-        let holding = self.all.iter().zip(0..NO_CENSUS);
+        let places = self.all.iter().zip(0..NO_CENSUS);
+        let holding = places.filter_map(|(place, index)| Some((&place.as_ref()?.1, index)));
         holding
             .filter(|(census, _)| census.target.contains_address(address))
             .max_by_key(|(census, _)| census.target.length())
@@ -267,20 +336,20 @@ impl Censuses {
 
     #[inline]
     pub(crate) fn add(&mut self, index: u8, packet: &Packet<'_>, bytes: u64, hasher: &FixedState) {
-        if let Some(census) = self.all.get_mut(usize::from(index)) {
+        if let Some(Some((_, census))) = self.all.get_mut(usize::from(index)) {
             let source = (packet.source, address_hash(hasher, packet.source));
             census.add(source, packet.ttl, bytes, &mut self.room);
         }
     }
 
     pub(crate) fn settle(&mut self) {
-        for census in &mut self.all {
+        for (_, census) in self.all.iter_mut().flatten() {
             census.settle(&mut self.room);
         }
     }
 
-    pub(crate) fn all(&self) -> &[Census] {
-        &self.all
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Census> {
+        self.all.iter().flatten().map(|(_, census)| census)
     }
 
     pub(crate) const fn refused(&self) -> u64 {

@@ -19,7 +19,7 @@ const LATER_COST: usize = 8;
 const IPV6_COST: usize = 48;
 /// IPv4 sources that wait to be put into the bitmap in order, which costs a fraction of putting
 /// them there as they come.
-const PENDING: usize = 1 << 14;
+const PENDING: usize = 1 << 12;
 /// Sources that were seen last, so that who sends much is not looked up each time.
 const RECENT: usize = 1024;
 

@@ -146,42 +146,61 @@ fn forged_sources_are_told_from_plausible_ones() {
 
 #[test]
 fn all_attacks_share_the_room() {
-    let mut censuses = Censuses::new();
-    let targets: Vec<Prefix> = (0..40).map(|number| Prefix::host(address(number))).collect();
-    assert!(censuses.choose(&targets).is_empty());
-    assert_eq!((censuses.all().len(), censuses.refused()), (MAX_CENSUSES, 8));
+    let mut censuses = Censuses::new(MEMORY);
+    let target = |number: u32| (AttackId(number.into()), Prefix::host(address(number)));
+    let attacks: Vec<_> = (0..40).map(target).collect();
+    assert!(censuses.choose(&attacks).over.is_empty());
+    assert_eq!((censuses.all().count(), censuses.refused()), (MAX_CENSUSES, 8));
     assert_eq!(censuses.index_of(address(3)), 3);
     assert_eq!(censuses.index_of(address(99)), NO_CENSUS);
-    for census in &mut censuses.all {
+    for (_, census) in censuses.all.iter_mut().flatten() {
         for number in 0..1000 {
             add(census, address(scattered(number)), 60, &mut censuses.room);
         }
     }
     censuses.settle();
     assert_eq!(censuses.room, MEMORY - MAX_CENSUSES * 1000 * 64);
-    let over = censuses.choose(&targets[..1]);
-    assert_eq!(over.len(), MAX_CENSUSES - 1);
-    assert_eq!(over[0].distinct(), Distinct::Exact(1000));
+    let Chosen { over, changed } = censuses.choose(&attacks[3..4]);
+    assert_eq!((over.len(), changed.len()), (MAX_CENSUSES - 1, MAX_CENSUSES - 1));
+    assert_eq!(over[0].1.distinct(), Distinct::Exact(1000));
     assert_eq!(censuses.room, MEMORY - 1000 * 64);
+    assert_eq!(censuses.index_of(address(3)), 3, "it keeps its place");
     // The longest prefix counts.
-    censuses.choose(&["0.0.0.0/24".parse().unwrap(), Prefix::host(address(7))]);
+    let network = (AttackId(77), "0.0.0.0/24".parse().unwrap());
+    censuses.choose(&[network, attacks[7]]);
     assert_eq!((censuses.index_of(address(7)), censuses.index_of(address(8))), (1, 0));
+    // The same target again is another attack.
+    let again = (AttackId(99), attacks[7].1);
+    let over = censuses.choose(&[network, again]).over;
+    assert_eq!(over.iter().map(|(attack, _)| *attack).collect::<Vec<_>>(), [attacks[7].0]);
+}
+
+#[test]
+fn the_shares_of_all_meters_stay_within_the_memory() {
+    for workers in 0..=64 {
+        let Shares { attacks, meter, sums } = Shares::of(workers);
+        let meters = workers.max(1);
+        // What a meter has, what it has handed over, and the sums.
+        let exact = 3 * meters * meter + sums;
+        let fixed = attacks * FIXED * (2 * meters + 1);
+        assert!(attacks > 0 && exact + fixed <= 64 << 20, "{workers}: {exact} and {fixed}");
+    }
 }
 
 /// Ten million here; `cargo bench -p tidegate-detector` puts a thousand million through.
 #[test]
 fn ten_million_random_sources_stay_within_the_memory() {
-    let mut censuses = Censuses::new();
-    censuses.choose(&["203.0.113.9".parse().unwrap()]);
+    let mut censuses = Censuses::new(MEMORY);
+    censuses.choose(&[(AttackId(1), "203.0.113.9".parse().unwrap())]);
     for number in 0..10_000_000_u32 {
         let source = address(scattered(number));
         let hash = HASHER.hash_one(number);
-        if let Some(census) = censuses.all.first_mut() {
+        if let Some(Some((_, census))) = censuses.all.first_mut() {
             census.add((source, hash), 60, 64, &mut censuses.room);
         }
     }
     censuses.settle();
-    let census = &censuses.all()[0];
+    let census = censuses.all().next().unwrap();
     assert!(census.sources.octets() <= MEMORY, "{}", census.sources.octets());
     assert!(
         (9_600_000..10_400_000).contains(&census.distinct().sources()),
@@ -209,7 +228,8 @@ fn sources_are_labelled() {
     let (mut census, mut room) = (census(), MEMORY);
     (0..4000).for_each(|number| add(&mut census, address(number), 60, &mut room));
     census.settle(&mut room);
-    let origins = census.origins(&Halves);
+    assert_eq!(census.origins(&Halves, 100).looked_up, 100);
+    let origins = census.origins(&Halves, MAX_LOOKED_UP);
     assert_eq!(origins.looked_up, 4000);
     let countries = [("XB", 3000), ("XA", 1000)];
     let expected = countries.map(|(label, sources)| Share { label: label.to_owned(), sources });

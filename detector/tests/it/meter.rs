@@ -2,7 +2,7 @@
 
 use tidegate_detector::packet::{Tunnel, Tunnels};
 use tidegate_detector::{Config, Judging, LinkType, Meter, TICK, TrafficClass};
-use tidegate_model::{Metric, Reflector, Timestamp};
+use tidegate_model::{AttackId, Metric, Reflector, Timestamp};
 
 use crate::lab::{
     ACK, Lab, Piece, RST, SYN, WHOLE, config, datagram, icmp, ip, numbered, packet, source,
@@ -293,23 +293,40 @@ fn the_same_packets_give_the_same_summaries() {
 
 #[test]
 fn sources_of_chosen_targets_are_counted() {
-    let mut lab = crate::lab::Lab::everything();
-    let flood = |n: u64| udp((crate::lab::source(n % 5000), 5000), (ip("203.0.113.9"), 9), b"", 90);
+    let mut lab = Lab::everything();
+    let flood = |n: u64| udp((source(n % 5000), 5000), (ip(HOST), 9), b"", 90);
     lab.run(20, 100, flood);
-    assert!(lab.meter.censuses().is_empty());
-    let target = tidegate_model::Prefix::host(ip("203.0.113.9"));
-    assert!(lab.meter.count_sources(&[target]).is_empty());
+    assert_eq!(lab.meter.censuses().count(), 0);
+    let target = tidegate_model::Prefix::host(ip(HOST));
+    let (first, second) = (AttackId(1), AttackId(2));
+    assert!(lab.meter.count_sources(&[(first, target)]).is_empty());
     lab.run(100, 100, flood);
-    let [census] = lab.meter.censuses() else { panic!("one is counted") };
-    assert_eq!((census.distinct().sources(), census.counted().0), (5000, 10_000));
+    let counted = |lab: &Lab| {
+        let census = lab.meter.censuses().next().unwrap();
+        (census.distinct().sources(), census.counted().0)
+    };
+    assert_eq!(counted(&lab), (5000, 10_000));
     // A neighbour's sources are not its sources.
-    lab.run(10, 10, |n| {
-        udp((crate::lab::source(n + 90_000), 5000), (ip("203.0.113.8"), 9), b"", 90)
-    });
-    assert_eq!(lab.meter.censuses()[0].distinct().sources(), 5000);
-    let over = lab.meter.count_sources(&[]);
-    assert_eq!((over.len(), over[0].target()), (1, target));
-    assert!(lab.meter.censuses().is_empty());
+    lab.run(10, 10, |n| udp((source(n + 90_000), 5000), (ip("203.0.113.8"), 9), b"", 90));
+    assert_eq!(counted(&lab).0, 5000);
+    // What was taken is not counted again, and what comes then is.
+    let taken = lab.meter.take_sources();
+    assert_eq!((taken.len(), taken[0].0, taken[0].1.counted().0), (1, first, 10_000));
+    assert!(lab.meter.take_sources().is_empty());
+    lab.run(1, 100, flood);
+    assert_eq!(counted(&lab), (100, 100));
+    // An attack on the network around it, and then another on the host.
+    let network = "203.0.113.0/24".parse().unwrap();
+    let over = lab.meter.count_sources(&[(second, network)]);
+    assert_eq!((over.len(), over[0].1.target()), (1, target));
+    lab.run(1, 50, flood);
+    lab.meter.count_sources(&[(second, network), (AttackId(3), target)]);
+    lab.run(1, 30, flood);
+    let mut counts: Vec<u64> = lab.meter.censuses().map(|census| census.counted().0).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [30, 50]);
+    assert_eq!(lab.meter.count_sources(&[]).len(), 2);
+    assert_eq!(lab.meter.censuses().count(), 0);
 }
 
 /// IP in IP from `from` to `to`.

@@ -99,7 +99,8 @@ fn measure_one(
         LiveCapture::open(&options).map_err(|error| BenchError::Unexpected(error.to_string()))?;
     let counters = capture.counters();
     let config = pipeline::detector_config(policy);
-    let intake = Intake { config, seed: 1, tunnels: Tunnels::NONE, recording: None };
+    let intake =
+        Intake { config, seed: 1, tunnels: Tunnels::NONE, recording: None, counting: None };
     let (clock, stop, abort) = (Clock::start(), AtomicBool::new(false), AtomicBool::new(false));
     let (mut counted, mut engine) = (0, Engine::new(policy, 1));
     let transmitter = Transmitter::open("load0")?;

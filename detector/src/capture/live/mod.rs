@@ -57,7 +57,7 @@ mod worker;
 mod tests;
 
 pub use counters::Counters;
-pub use feed::{CaptureControl, Intake, Recording};
+pub use feed::{CaptureControl, Counting, Intake, Recording, SourcePart};
 pub use options::{DEFAULT_BUFFER, DEFAULT_SNAP_LENGTH, LiveOptions};
 
 /// After this long the kernel hands over a block that is not full.
@@ -140,7 +140,13 @@ impl LiveCapture {
         self.ports.iter().map(|port| Arc::clone(&port.counters)).collect()
     }
 
-    /// Changes what is protected while the capture runs.
+    /// Threads that share the traffic.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.options.workers.get().into()
+    }
+
+    /// Changes what is protected, and whose sources are counted, while the capture runs.
     #[must_use]
     pub fn control(&self) -> CaptureControl {
         self.control.clone()

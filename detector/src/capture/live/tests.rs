@@ -109,7 +109,7 @@ fn intake() -> Intake {
         aggregate: None,
     };
     let config = Config { groups: vec![group], ..Config::default() };
-    Intake { config, seed: 1, tunnels: Tunnels::NONE, recording: None }
+    Intake { config, seed: 1, tunnels: Tunnels::NONE, recording: None, counting: None }
 }
 
 /// Waits for what was seen.
@@ -625,5 +625,36 @@ fn any_captures_everywhere() {
             wait("packets are seen", &|seen| seen.packets == 20);
         });
         assert_eq!(seen.blind, 0);
+    });
+}
+
+#[test]
+fn sources_are_handed_over_by_each_worker() {
+    in_namespace("sources_are_handed_over_by_each_worker", || {
+        let options = LiveOptions { workers: NonZeroU8::new(2).unwrap(), ..options() };
+        let (parts, queue) = sync_channel(64);
+        let on_the_way = Arc::<std::sync::atomic::AtomicUsize>::default();
+        let counting = Counting { octets: 1 << 20, parts, on_the_way: Arc::clone(&on_the_way) };
+        let capture = LiveCapture::open(&options).unwrap();
+        let (control, attack) = (capture.control(), tidegate_model::AttackId(7));
+        control.count_sources(&[(attack, "203.0.113.10".parse().unwrap())]);
+        let (begin, stop) = (Instant::now(), AtomicBool::new(false));
+        let clock = || Timestamp::ZERO + begin.elapsed();
+        let (mut packets, mut over) = (0, 0);
+        let intake = Intake { counting: Some(counting), ..intake() };
+        capture.run(&intake, clock, &stop, |_| {
+            send("tg1", 1);
+            for part in queue.try_iter() {
+                assert_eq!((part.attack, part.census.distinct().sources() <= 1), (attack, true));
+                on_the_way.fetch_sub(part.census.cost(), Ordering::Relaxed);
+                packets += part.census.counted().0;
+                over += u64::from(part.last);
+            }
+            if packets >= 10 {
+                control.count_sources(&[]);
+            }
+            stop.store(over == 2 || begin.elapsed() > DEADLINE, Ordering::Relaxed);
+        });
+        assert_eq!((over, on_the_way.load(Ordering::Relaxed)), (2, 0));
     });
 }
