@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,6 +40,9 @@ pub enum CommandLine {
     /// Other routing daemons as backends.
     #[command(subcommand)]
     Adapters(Adapters),
+    /// Make a policy directory of another tool's configuration.
+    #[command(subcommand)]
+    Import(Import),
     /// Withdraw everything from other routing daemons when the daemon stops renewing its lease.
     ///
     /// Started by the daemon, which tells it on standard input what to watch.
@@ -252,4 +255,45 @@ pub struct Snippet {
     /// The session has `hops = "gtsm"`.
     #[arg(long)]
     pub gtsm: bool,
+}
+
+/// Subcommands of `tidegate import`.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// Of FastNetMon's community edition.
+    ///
+    /// The policy only observes at first. What could not be carried over is listed, line by line.
+    Fastnetmon(ImportFastnetmon),
+}
+
+/// Arguments of `tidegate import fastnetmon`.
+#[derive(Debug, Args)]
+pub struct ImportFastnetmon {
+    /// Its configuration.
+    #[arg(value_name = "FILE", default_value = "/etc/fastnetmon.conf")]
+    pub conf: PathBuf,
+    /// Where tidegate.toml and the directory `policy` are written; nothing is written over.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// The protected networks, if not where the configuration says.
+    #[arg(long, value_name = "FILE")]
+    pub networks: Option<PathBuf>,
+    /// The networks that are spared, if not where the configuration says.
+    #[arg(long, value_name = "FILE")]
+    pub whitelist: Option<PathBuf>,
+    /// Our AS number.
+    #[arg(long = "as", value_name = "N")]
+    pub asn: Option<u32>,
+    /// Our BGP identifier.
+    #[arg(long, value_name = "ADDRESS")]
+    pub router_id: Option<Ipv4Addr>,
+    /// The router that ExaBGP or GoBGP tells.
+    #[arg(long, value_name = "ADDRESS", requires = "neighbor_as")]
+    pub neighbor: Option<IpAddr>,
+    /// Its AS number.
+    #[arg(long, value_name = "N", requires = "neighbor")]
+    pub neighbor_as: Option<u32>,
+    /// Print what became of each setting as one JSON document.
+    #[arg(long)]
+    pub json: bool,
 }

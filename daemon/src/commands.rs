@@ -1,6 +1,7 @@
 //! The subcommands: what they print and how they exit.
 
 mod helpers;
+mod import;
 mod policy;
 
 use std::hash::{BuildHasher, RandomState};
@@ -38,6 +39,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         CommandLine::Check(arguments) => check(arguments),
         CommandLine::Policy(command) => policy::policy(command),
         CommandLine::Adapters(command) => helpers::adapters(command),
+        CommandLine::Import(command) => import::import(command),
         CommandLine::Reaper => helpers::reap(),
         CommandLine::ExabgpSidecar(arguments) => helpers::relay(arguments),
     };

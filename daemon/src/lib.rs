@@ -16,6 +16,7 @@ pub mod config;
 pub mod engine;
 pub mod event;
 pub mod forensics;
+pub mod import;
 pub mod incident;
 pub mod json;
 pub mod offline;
