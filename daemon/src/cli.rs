@@ -40,6 +40,8 @@ pub enum CommandLine {
     /// Other routing daemons as backends.
     #[command(subcommand)]
     Adapters(Adapters),
+    /// Make a first configuration for this host, which watches its addresses and does nothing.
+    Init(Init),
     /// Make a policy directory of another tool's configuration.
     #[command(subcommand)]
     Import(Import),
@@ -255,6 +257,26 @@ pub struct Snippet {
     /// The session has `hops = "gtsm"`.
     #[arg(long)]
     pub gtsm: bool,
+}
+
+/// Arguments of `tidegate init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Where tidegate.toml and the directory `policy` are written; nothing is written over.
+    #[arg(long, value_name = "DIR", default_value = "/etc/tidegate")]
+    pub to: PathBuf,
+    /// Where packets are seen, if not on the interface of the default route.
+    #[arg(short, long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// What is watched, if not the addresses of this host; may be given more than once.
+    #[arg(long, value_name = "PREFIX")]
+    pub owned: Vec<Prefix>,
+    /// Our AS number.
+    #[arg(long = "as", value_name = "N")]
+    pub asn: Option<u32>,
+    /// Print what was written as one JSON document.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Subcommands of `tidegate import`.

@@ -39,6 +39,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         CommandLine::Check(arguments) => check(arguments),
         CommandLine::Policy(command) => policy::policy(command),
         CommandLine::Adapters(command) => helpers::adapters(command),
+        CommandLine::Init(arguments) => import::init(arguments),
         CommandLine::Import(command) => import::import(command),
         CommandLine::Reaper => helpers::reap(),
         CommandLine::ExabgpSidecar(arguments) => helpers::relay(arguments),

@@ -1,9 +1,9 @@
-//! Turns the configuration of another tool into a policy directory.
+//! Makes a configuration and a policy: for a host as it is, or of the configuration of another tool.
 //!
-//! What comes out is checked before it is written, only observes, and says of each setting what
-//! became of it.
+//! What comes out only observes. Of each setting of another tool it is said what became of it.
 
 pub mod fastnetmon;
+pub mod host;
 
 use std::fmt;
 use std::fs;
@@ -101,24 +101,31 @@ pub struct Imported {
     pub account: Account,
 }
 
-impl Imported {
-    /// Writes the files into `directory`, which is made if it is not there. Nothing that is there is
-    /// written over.
-    ///
-    /// # Errors
-    /// What the system says, with the file.
-    pub fn write(&self, directory: &Path) -> Result<[PathBuf; 2], (PathBuf, io::Error)> {
-        let policies = directory.join("policy");
-        fs::create_dir_all(&policies).map_err(|error| (policies.clone(), error))?;
-        let files = [directory.join("tidegate.toml"), policies.join("policy.toml")];
-        for path in &files {
-            if path.exists() {
-                return Err((path.clone(), io::ErrorKind::AlreadyExists.into()));
-            }
+/// Writes a configuration and a policy into `directory`, which is made if it is not there. Nothing
+/// that is there is written over.
+///
+/// # Errors
+/// What the system says, with the file.
+pub fn write_new(
+    directory: &Path,
+    config: &str,
+    policy: &str,
+) -> Result<[PathBuf; 2], (PathBuf, io::Error)> {
+    let policies = directory.join("policy");
+    fs::create_dir_all(&policies).map_err(|error| (policies.clone(), error))?;
+    let files = [directory.join("tidegate.toml"), policies.join("policy.toml")];
+    for path in &files {
+        if path.exists() {
+            return Err((path.clone(), io::ErrorKind::AlreadyExists.into()));
         }
-        for (path, text) in files.iter().zip([&self.config, &self.policy]) {
-            fs::write(path, text).map_err(|error| (path.clone(), error))?;
-        }
-        Ok(files)
     }
+    for (path, text) in files.iter().zip([config, policy]) {
+        fs::write(path, text).map_err(|error| (path.clone(), error))?;
+    }
+    Ok(files)
+}
+
+/// `text` as a string of TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }

@@ -275,3 +275,47 @@ fn the_schema_is_printed() {
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(schema["properties"]["responses"].is_object(), "{schema}");
 }
+
+#[test]
+fn a_first_configuration_checks_and_is_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = ["init", "--to", "etc", "--owned", "192.0.2.0/24", "--owned", "192.0.2.7"];
+    let output = tidegate(folder.path(), &init);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("192.0.2.0/24 on") && said.contains("tidegate check"), "{said}");
+    let output = tidegate(folder.path(), &["check", "-c", "etc/tidegate.toml"]);
+    assert_eq!(output.status.code(), Some(0));
+    let before = fs::read(folder.path().join("etc/policy/policy.toml")).unwrap();
+    assert_refused(&tidegate(folder.path(), &init), &["etc/tidegate.toml", "--to"]);
+    assert_eq!(fs::read(folder.path().join("etc/policy/policy.toml")).unwrap(), before);
+    let nowhere = ["init", "--to", "other", "--interface", "nonsense0"];
+    assert_refused(&tidegate(folder.path(), &nowhere), &["nonsense0", "lo"]);
+}
+
+#[test]
+fn a_fastnetmon_configuration_is_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("fastnetmon.conf", "threshold_pps = 20000\nban_for_pps = on\nsflow = on\n");
+    write("networks_list", "203.0.113.0/24\n");
+    write("networks_whitelist", "203.0.113.53/32\n");
+    let import = |to: &str, more: &[&str]| {
+        let lists = ["--networks", "networks_list", "--whitelist", "networks_whitelist"];
+        let start = ["import", "fastnetmon", "fastnetmon.conf", "--to", to];
+        tidegate(folder.path(), &[&start[..], &lists, more].concat())
+    };
+    let output = import("etc", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("fastnetmon.conf:1: threshold_pps = 20000"), "{said}");
+    assert!(said.contains("sflow = on\n      sFlow is not received"), "{said}");
+    let json = import("json", &["--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["account"]["left_out"][0]["setting"], "sflow = on");
+    assert_refused(&import("etc", &[]), &["etc/tidegate.toml", "--to"]);
+    let reserved = import("reserved", &["--as", "23456"]);
+    assert_eq!(reserved.status.code(), Some(2));
+    let missing = ["import", "fastnetmon", "nowhere.conf", "--to", "x"];
+    assert_refused(&tidegate(folder.path(), &missing), &["nowhere.conf"]);
+}

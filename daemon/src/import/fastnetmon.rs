@@ -13,7 +13,7 @@ use std::path::Path;
 use tidegate_model::{Community, Prefix};
 
 use self::conf::{Conf, Entry};
-use super::{Account, Imported};
+use super::{Account, Imported, quoted};
 
 /// A file that is longer is none of these.
 const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -246,11 +246,6 @@ fn configuration(conf: &mut Conf, account: &mut Account) -> String {
         }
     }
     text
-}
-
-/// `text` as a string of TOML.
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
 }
 
 /// `[speaker]`.

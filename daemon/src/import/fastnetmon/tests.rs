@@ -1,5 +1,6 @@
 use super::*;
 use crate::config;
+use crate::import::write_new;
 
 const CONF: &str = "\
 # comment
@@ -72,8 +73,9 @@ fn known() -> Known {
 /// What the files say when they are written and read again.
 fn checked(imported: &Imported) -> (config::Config, tidegate_policy::Policy) {
     let folder = tempfile::tempdir().unwrap();
-    let [config, _] = imported.write(folder.path()).unwrap();
-    let again = imported.write(folder.path()).unwrap_err();
+    let write = || write_new(folder.path(), &imported.config, &imported.policy);
+    let [config, _] = write().unwrap();
+    let again = write().unwrap_err();
     assert_eq!(again.1.kind(), std::io::ErrorKind::AlreadyExists);
     config::load(&config).unwrap_or_else(|report| panic!("{report}\n{}", imported.policy))
 }

@@ -1,6 +1,7 @@
 //! Which interfaces there are, which one to take when none is named, and what they drop.
 
 use std::fs;
+use std::net::IpAddr;
 
 use super::link_state::{LinkProbe, LinkState};
 
@@ -22,6 +23,36 @@ pub(super) fn existing(probe: &LinkProbe) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// An interface of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its addresses, in order.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The interfaces of this host, and the index of the one that is captured on when none is named.
+#[must_use]
+pub fn survey() -> (Vec<Interface>, Option<usize>) {
+    let Ok(probe) = LinkProbe::new() else { return (Vec::new(), None) };
+    let devices = pcap::Device::list().unwrap_or_default();
+    let interfaces: Vec<Interface> = existing(&probe)
+        .into_iter()
+        .map(|name| {
+            let device = devices.iter().find(|device| device.name == name);
+            let addresses = device.into_iter().flat_map(|device| &device.addresses);
+            let mut addresses: Vec<IpAddr> = addresses.map(|address| address.addr).collect();
+            addresses.sort();
+            addresses.dedup();
+            Interface { name, addresses }
+        })
+        .collect();
+    let usual = default(&probe);
+    let index = interfaces.iter().position(|it| usual.as_ref() == Some(&it.name));
+    (interfaces, index)
 }
 
 /// The interface with the default route, else the first that is up and no loopback.

@@ -58,6 +58,7 @@ mod tests;
 
 pub use counters::Counters;
 pub use feed::{CaptureControl, Counting, Intake, Recording, SourcePart};
+pub use interfaces::{Interface, survey};
 pub use options::{DEFAULT_BUFFER, DEFAULT_SNAP_LENGTH, LiveOptions};
 
 /// After this long the kernel hands over a block that is not full.

@@ -578,6 +578,12 @@ fn the_default_route_names_the_interface() {
         ip("address add 192.0.2.1/24 dev tg1");
         ip("route add default via 192.0.2.254");
         assert_eq!(open().unwrap().interfaces(), ["tg1"]);
+        let (interfaces, usual) = survey();
+        let names: Vec<&str> = interfaces.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["lo", "tg0", "tg1"]);
+        let usual = &interfaces[usual.unwrap()];
+        assert_eq!(usual.name, "tg1");
+        assert!(usual.addresses.contains(&"192.0.2.1".parse().unwrap()), "{usual:?}");
         ip("link delete tg0");
         let error = open().unwrap_err();
         assert!(matches!(error, CaptureError::NoDefaultInterface { .. }));
