@@ -24,6 +24,7 @@ use crate::forensics::{Archive, Context, Settings};
 use crate::incident::{self, WallTime};
 use crate::output::{Format, Printer, Updates};
 use crate::policy_repo::{LoadError, PolicyRepo};
+use crate::privilege;
 use crate::replay::{ReplayError, replay_into};
 use crate::run::{self, Running};
 
@@ -179,8 +180,11 @@ fn diagnostic(diagnostic: &tidegate_policy::Diagnostic) -> serde_json::Value {
 }
 
 fn run(arguments: &Run) -> Result<(), Failure> {
-    let _logging = start_logging();
     let (config, policy) = config::load(&arguments.config)?;
+    if let Some(user) = &config.user {
+        privilege::become_user(user).map_err(|error| Failure::BadInput(error.to_string()))?;
+    }
+    let _logging = start_logging();
     let policy = Arc::new(policy);
     let mut options = config.capture.clone();
     if let Some(interface) = &arguments.interface {

@@ -38,6 +38,8 @@ pub struct Config {
     pub policy: PolicyRepo,
     /// When the policy is read again.
     pub reload: Reload,
+    /// Whom the daemon becomes when root starts it.
+    pub user: Option<String>,
     /// What to capture.
     pub capture: LiveOptions,
     /// Tunnels whose packets are counted at the addresses inside.
@@ -186,6 +188,10 @@ fn resolve_policy(root: &Table<'_>, directory: &Path) -> Option<PathBuf> {
 }
 
 fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Option<Config> {
+    let user = match root.optional("user", "\"tidegate\"") {
+        Some(value) => value.string().map(|name| Some(name.to_owned())),
+        None => Some(None),
+    };
     let capture = root
         .optional("capture", "{ interface = \"eth0\" }")
         .map_or_else(|| Some(Default::default()), |value| capture::resolve(&value.table()?));
@@ -229,6 +235,7 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
     Some(Config {
         policy,
         reload,
+        user: user?,
         capture,
         tunnels,
         forensics: forensics?,
@@ -324,7 +331,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let config = resolve_text(
-            "policy = \"/srv/policy\"\n[capture]\ninterface = \"eth1\"\nfilter = \"ip\"\n\
+            "policy = \"/srv/policy\"\nuser = \"tidegate\"\n[capture]\ninterface = \"eth1\"\nfilter = \"ip\"\n\
              snap-length = 128\nbuffer-bytes = 4_194_304\npromiscuous = false\nworkers = 2\n\
              decapsulate = [\"gre\"]\n\
              [state]\ndirectory = \"state\"\n[geoip]\nnetworks = \"asn.mmdb\"\n[speaker]\nlisten = [\"192.0.2.1:179\", \"[2001:db8::1]:1790\"]\n\
@@ -335,6 +342,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.policy.directory, Path::new("/srv/policy"));
+        assert_eq!(config.user.as_deref(), Some("tidegate"));
         assert_eq!(config.policy.history, History::Forward);
         assert_eq!(config.reload, Reload::Watch);
         assert_eq!(config.capture.interfaces, ["eth1"]);

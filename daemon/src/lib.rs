@@ -23,6 +23,7 @@ pub mod offline;
 pub mod output;
 pub mod pipeline;
 pub mod policy_repo;
+pub mod privilege;
 pub mod recorded;
 pub mod reload;
 pub mod replay;

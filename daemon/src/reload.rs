@@ -190,6 +190,7 @@ mod tests {
         let config = Config {
             policy,
             reload: Reload::Watch,
+            user: None,
             capture: Default::default(),
             tunnels: Default::default(),
             records: Default::default(),

@@ -45,7 +45,7 @@ fn exabgp_takes_its_configurations() {
             .replace("/usr/bin/tidegate", "/bin/true")
             .replace("/usr/local/bin/akvorado-feed", "/bin/true");
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), there).unwrap();
+        fs::write(file.path(), &there).unwrap();
         let output = Command::new(&exabgp).arg("--test").arg(file.path()).output().unwrap();
         let said =
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);

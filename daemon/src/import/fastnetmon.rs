@@ -126,6 +126,11 @@ fn owned((name, text): &(String, String), account: &mut Account) -> BTreeSet<Pre
             Err(why) => account.left_out.push(conf::remark(&place, item, why)),
         }
     }
+    widest(prefixes)
+}
+
+/// Those that lie in no other.
+fn widest(mut prefixes: BTreeSet<Prefix>) -> BTreeSet<Prefix> {
     let all: Vec<Prefix> = prefixes.iter().copied().collect();
     prefixes.retain(|prefix| !all.iter().any(|other| other != prefix && other.contains(prefix)));
     prefixes
@@ -170,7 +175,7 @@ fn spared(
             Err(why) => account.left_out.push(conf::remark(&place, item, why)),
         }
     }
-    spared
+    widest(spared)
 }
 
 fn write_list(text: &mut String, key: &str, prefixes: &BTreeSet<Prefix>) {
@@ -193,18 +198,19 @@ fn configuration(conf: &mut Conf, account: &mut Account) -> String {
             .iter()
             .filter_map(|key| conf.take_on(key))
             .collect();
-    let interfaces = conf.take("interfaces");
-    match (interfaces, captures.first()) {
-        (Some(interfaces), Some(_)) => {
-            let names: Vec<String> = interfaces
-                .value
-                .split(',')
-                .map(|name| name.trim())
-                .filter(|name| !name.is_empty())
-                .map(quoted)
-                .collect();
+    let interfaces = conf.take("interfaces").filter(|_| !captures.is_empty());
+    let names: BTreeSet<&str> = interfaces
+        .iter()
+        .flat_map(|entry| entry.value.split(','))
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .collect();
+    let single = names.len() == 1 || !names.contains("any");
+    match &interfaces {
+        Some(entry) if !names.is_empty() && single => {
+            let names: Vec<String> = names.into_iter().map(quoted).collect();
             let _ = writeln!(text, "[capture]\ninterfaces = [{}]", names.join(", "));
-            account.carried.push(interfaces.remark("capture.interfaces"));
+            account.carried.push(entry.remark("capture.interfaces"));
         }
         _ => account.to_do.push(
             "say in `[capture]` of tidegate.toml which interface sees the traffic; without it, the one \
@@ -234,7 +240,7 @@ fn configuration(conf: &mut Conf, account: &mut Account) -> String {
     }
     text.push_str("\n[incidents]\ndatabase = \"/var/lib/tidegate/incidents.db\"\n");
     if let Some(script) = conf.take("notify_script_path").filter(|it| !it.value.is_empty()) {
-        if script.value.starts_with('/') {
+        if script.value.starts_with('/') && !script.value.contains(char::is_control) {
             let _ = write!(
                 text,
                 "\n[alerts.script]\ntype = \"exec\"\ncommand = [{}]\nconvention = \"fastnetmon\"\n",
@@ -242,7 +248,7 @@ fn configuration(conf: &mut Conf, account: &mut Account) -> String {
             );
             account.carried.push(script.remark("[alerts.script], called as FastNetMon calls it"));
         } else {
-            account.left_out.push(script.remark("not an absolute path"));
+            account.left_out.push(script.remark("not an absolute path of plain characters"));
         }
     }
     text
@@ -385,9 +391,13 @@ fn actions(conf: &mut Conf, known: &Known, account: &mut Account) -> String {
 fn blackhole(way: &Way, account: &mut Account) -> String {
     let mut keys = Vec::new();
     if let Some(entry) = &way.communities {
+        let scope = [Community::NO_EXPORT, Community::NO_ADVERTISE];
         match conf::communities(&entry.value) {
+            Ok(communities) if communities.iter().all(|it| scope.contains(it)) => {
+                let why = "none of these tells a blackhole: 65535:666 and no-export are used";
+                account.left_out.push(entry.remark(why));
+            }
             Ok(communities) => {
-                let scope = [Community::NO_EXPORT, Community::NO_ADVERTISE];
                 let mut names: Vec<String> =
                     communities.iter().map(|it| format!("\"{it}\"")).collect();
                 if communities.iter().any(|it| scope.contains(it)) {
@@ -405,7 +415,11 @@ fn blackhole(way: &Way, account: &mut Account) -> String {
     }
     if let Some(entry) = &way.next_hop {
         match entry.value.parse::<Ipv4Addr>() {
-            Ok(address) if !address.is_unspecified() => {
+            Ok(address)
+                if !address.is_unspecified()
+                    && !address.is_multicast()
+                    && !address.is_broadcast() =>
+            {
                 keys.push(format!("next-hop-v4 = \"{address}\""));
                 account.carried.push(entry.remark("peers.rtbh.next-hop-v4"));
             }

@@ -65,7 +65,7 @@ impl Stage {
         Self::start_with(programs, policy, "", Connect::Passive)
     }
 
-    /// The same, with more in the daemon's configuration, and the router that says who connects.
+    /// The same, with more at the beginning of the daemon's configuration, and the router that says who connects.
     ///
     /// # Errors
     /// [`LabError`].
@@ -149,7 +149,7 @@ impl Daemon {
         let directory = namespace.directory();
         let config = directory.join("tidegate.toml");
         let policies = directory.join("policy");
-        let text = format!("policy = \"policy\"\n\n[capture]\ninterface = \"{WATCHED}\"\n\n{more}");
+        let text = format!("policy = \"policy\"\n{more}\n[capture]\ninterface = \"{WATCHED}\"\n");
         let write = |path: &Path, text: &str| {
             fs::write(path, text).map_err(|source| LabError::File { path: path.to_owned(), source })
         };
@@ -162,6 +162,12 @@ impl Daemon {
         let process = namespace.spawn("tidegate", command)?;
         let events = Follower::open(process.stdout())?;
         Ok(Self { process, events })
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// The events that it printed since the last call.
