@@ -250,6 +250,18 @@ impl Backends {
         }
     }
 
+    /// Every backend that there is.
+    #[must_use]
+    pub fn ids(&self) -> &[BackendId] {
+        &self.ids
+    }
+
+    /// The speaker, to ask for its peers.
+    #[must_use]
+    pub fn speaker(&self) -> SpeakerHandle {
+        self.speaker.clone()
+    }
+
     /// Asks every backend what it holds of ours: somebody may have deleted a rule by hand. Of a
     /// peer that is what the speaker keeps for it; what it really holds, BGP does not tell.
     pub fn observe_all(&self) {

@@ -5,6 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+mod operate;
+
+pub use operate::{
+    Action, AlertTest, Announce, Attack, BenchSelf, Completions, Connection, Explain, Incident,
+    IncidentStatus, Incidents, Look, Manual, Mitigations, Panic, Peers, Renew, Top, Withdraw,
+};
+
 use tidegate_adapters::external::Mark;
 use tidegate_model::{AttackVector, Prefix};
 
@@ -12,8 +19,9 @@ use tidegate_model::{AttackVector, Prefix};
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 success, 1 failure while running or a policy test that fails, 2 bad input: command line, \
-                        configuration, policy or capture."
+    after_help = "Exit codes: 0 success, 1 failure while running, a test that fails or an audit that finds something, 2 bad \
+                        input: command line, configuration, policy or capture, 3 the daemon is not running or does not \
+                        answer, 4 not permitted."
 )]
 pub struct Cli {
     /// What to do.
@@ -37,6 +45,47 @@ pub enum CommandLine {
     /// Try a policy before the attack: fit for the CI of a policy repository.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// How the running daemon is: what it watches, attacks, mitigations, backends.
+    Status(Look),
+    /// Attacks that were recorded, newest first.
+    Incidents(Incidents),
+    /// The whole story of one attack.
+    Incident(Incident),
+    /// What is wanted, held and proposed, and how it stands.
+    Mitigations(Mitigations),
+    /// BGP sessions, and the routes of one.
+    Peers(Peers),
+    /// What the policy in force says of an address, and what an attack would bring.
+    Explain(Explain),
+    /// Rates, attacks, mitigations and peers, live on the terminal.
+    Top(Top),
+    /// Withdraw what is done about an attack, and do nothing more about it.
+    Withdraw(Withdraw),
+    /// Leave everything about an attack as it is, until `resume`.
+    Hold(Attack),
+    /// End a hold.
+    Resume(Attack),
+    /// Let go what waits for approval.
+    Approve(Attack),
+    /// Let a mitigation last longer.
+    Renew(Renew),
+    /// Mitigate without an attack, for a time.
+    Announce(Announce),
+    /// Withdraw everything everywhere, and announce nothing until `panic --release`.
+    Panic(Panic),
+    /// Ask every backend what it holds, and compare that with the ledger.
+    ///
+    /// Exits 1 if something is missing, unexpected or not answered.
+    Audit(Look),
+    /// Send a test alert through the configured channels.
+    AlertTest(AlertTest),
+    /// Measure what this machine can do: packets a second, and how fast a flood is recognised.
+    BenchSelf(BenchSelf),
+    /// Print completions for a shell.
+    Completions(Completions),
+    /// Write the manual pages.
+    #[command(hide = true)]
+    Man(Manual),
     /// Other routing daemons as backends.
     #[command(subcommand)]
     Adapters(Adapters),
@@ -119,6 +168,10 @@ pub enum PolicyCommand {
     Diff(PolicyDiff),
     /// Print the JSON Schema of policy files, for editors.
     Schema,
+    /// Have the running daemon read its policy again. As a whole or not at all.
+    ///
+    /// Exits 2 if it is refused; what was in force stays.
+    Apply(Look),
 }
 
 /// Arguments of `tidegate policy check`.

@@ -2,6 +2,8 @@
 
 mod helpers;
 mod import;
+mod logging;
+mod operate;
 mod policy;
 
 use std::hash::{BuildHasher, RandomState};
@@ -16,12 +18,13 @@ use tidegate_detector::capture::live::LiveCapture;
 use tidegate_detector::packet::Tunnels;
 use tidegate_policy::Report;
 
+use crate::api::{self, About, Desk};
 use crate::backends::Backends;
 use crate::cli::{Check, Cli, CommandLine, Replay, Run};
 use crate::clock::{Clock, WallOrigin};
-use crate::config;
+use crate::config::{self, LogFormat};
 use crate::forensics::{Archive, Context, Settings};
-use crate::incident::{self, WallTime};
+use crate::incident::{self, Recent, WallTime};
 use crate::output::{Format, Printer, Updates};
 use crate::policy_repo::{LoadError, PolicyRepo};
 use crate::privilege;
@@ -30,6 +33,12 @@ use crate::run::{self, Running};
 
 /// The command line, the configuration, the policy or the capture is wrong.
 const BAD_INPUT: u8 = 2;
+
+/// The daemon is not running or does not answer.
+const UNREACHABLE: u8 = 3;
+
+/// Whoever asks may not.
+const FORBIDDEN: u8 = 4;
 
 /// Runs the command and says how it ended.
 #[must_use]
@@ -44,6 +53,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         CommandLine::Import(command) => import::import(command),
         CommandLine::Reaper => helpers::reap(),
         CommandLine::ExabgpSidecar(arguments) => helpers::relay(arguments),
+        other => operate::operate(other),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,6 +71,10 @@ enum Failure {
     Closed,
     /// Something failed while running.
     Running(String),
+    /// The daemon cannot be reached.
+    Unreachable(String),
+    /// The daemon will not, for this user.
+    Forbidden(String),
     /// The mistakes have been printed already.
     Told,
     /// What was asked for was found, and has been printed: a test that fails, a difference.
@@ -86,6 +100,14 @@ impl Failure {
             Self::Running(message) => {
                 eprintln!("tidegate: {message}");
                 ExitCode::FAILURE
+            }
+            Self::Unreachable(message) => {
+                eprintln!("tidegate: {message}");
+                ExitCode::from(UNREACHABLE)
+            }
+            Self::Forbidden(message) => {
+                eprintln!("tidegate: {message}");
+                ExitCode::from(FORBIDDEN)
             }
             Self::Told => ExitCode::from(BAD_INPUT),
             Self::Found => ExitCode::FAILURE,
@@ -184,7 +206,7 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     if let Some(user) = &config.user {
         privilege::become_user(user).map_err(|error| Failure::BadInput(error.to_string()))?;
     }
-    let _logging = start_logging();
+    let _logging = start_logging(config.log);
     let policy = Arc::new(policy);
     let mut options = config.capture.clone();
     if let Some(interface) = &arguments.interface {
@@ -193,12 +215,20 @@ fn run(arguments: &Run) -> Result<(), Failure> {
     let capture =
         LiveCapture::open(&options).map_err(|error| Failure::BadInput(error.to_string()))?;
     let clock = Clock::start();
-    let interfaces = capture.interfaces().iter().map(ToString::to_string).collect();
+    let interfaces: Vec<String> = capture.interfaces().iter().map(ToString::to_string).collect();
+    let about = About {
+        interfaces: interfaces.clone(),
+        directory: config.policy.directory.clone(),
+        store: config.records.store.as_ref().map(|store| store.path.clone()),
+    };
     let context = Context { interfaces, tunnels: config.tunnels, wall: clock.wall() };
     let forensics = config.forensics.clone().map(|settings| open_archive(settings, context));
     let forensics = forensics.transpose()?;
-    let mut records = incident::start(&config.records, clock.wall(), WallTime::at(&clock))
-        .map_err(|error| Failure::Running(format!("cannot record incidents: {error}")))?;
+    let recent = Arc::new(Recent::default());
+    let shown = Some(Arc::clone(&recent));
+    let mut records =
+        incident::start(&config.records, shown, clock.wall(), WallTime::at(&clock))
+            .map_err(|error| Failure::Running(format!("cannot record incidents: {error}")))?;
     let stdout = anstream::AutoStream::auto(io::stdout());
     let printer = Printer::new(stdout, format(arguments.json), Updates::Hidden, clock.wall());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -214,9 +244,14 @@ fn run(arguments: &Run) -> Result<(), Failure> {
         let backends = Backends::start(&policy, &config, journal.unwrap_or_default(), seed)
             .await
             .map_err(|error| Failure::Running(error.to_string()))?;
+        let (engine, asks, door) = api::connect();
+        let desk = Desk::new(engine, backends.speaker(), recent, clock, about);
+        let _api =
+            api::start(&config.api, desk).map_err(|error| Failure::Running(error.to_string()))?;
         let config = (config, arguments.config.clone());
+        let asks = (asks, door);
         let running =
-            Running { config, policy, capture, forensics, records, backends, clock, seed };
+            Running { config, policy, capture, forensics, records, backends, asks, clock, seed };
         run::run(running, printer).await.map_err(|error| Failure::Running(error.to_string()))
     })
 }
@@ -231,15 +266,16 @@ fn open_archive(settings: Settings, context: Context) -> Result<Archive, Failure
 /// Logs go to standard error; `RUST_LOG` selects them, warnings and errors by default. Whoever logs
 /// does not wait for a slow reader: what finds no room is dropped. What is returned writes the rest
 /// when it is dropped.
-fn start_logging() -> tracing_appender::non_blocking::WorkerGuard {
+fn start_logging(format: LogFormat) -> tracing_appender::non_blocking::WorkerGuard {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
         .from_env_lossy();
     let (writer, guard) = tracing_appender::non_blocking(io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    match format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().init(),
+        LogFormat::Journald => lines.event_format(logging::Journald).init(),
+    }
     guard
 }

@@ -17,10 +17,12 @@ pub use self::backends::{BackendSettings, KernelSettings, ReaperSettings};
 use self::repository::Repository;
 pub use self::sessions::SessionSettings;
 use crate::alerts;
+use crate::api::access::ApiSettings;
 use crate::forensics::Settings;
 use crate::policy_repo::{LoadError, PolicyRepo};
 use crate::sources::Databases;
 
+mod api;
 mod backends;
 mod capture;
 mod forensics;
@@ -52,6 +54,12 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// Where incidents are kept, whom they are told, and what the messages link to.
     pub records: alerts::Settings,
+    /// Who may ask and order what, and where.
+    pub api: ApiSettings,
+    /// Where Prometheus may fetch metrics, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// How logs are written.
+    pub log: LogFormat,
     /// Addresses on which the speaker waits for peers.
     pub listen: BTreeSet<SocketAddr>,
     /// What is special about the sessions with some peers, by the peer's name in the policy.
@@ -76,6 +84,19 @@ impl Config {
             (name.as_str(), settings.external(policy, peer), peer)
         })
     }
+}
+
+/// How logs are written to standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// Lines without a time, with their priority in front as `sd-daemon(3)` has it: journald reads
+    /// it from the standard error of a service.
+    Journald,
 }
 
 /// When the policy is read again while the daemon runs.
@@ -224,6 +245,15 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         || Some(KernelSettings::default()),
         |value| backends::read_kernel(&value.table()?),
     );
+    let api = root
+        .optional("api", "{ operators = [\"group:noc\"] }")
+        .map_or_else(|| Some(Default::default()), |value| api::resolve(&value.table()?, directory));
+    let metrics = root
+        .optional("metrics", "{ listen = \"127.0.0.1:9465\" }")
+        .map_or(Some(None), |value| api::resolve_metrics(&value.table()?).map(Some));
+    let log = root
+        .optional("log", "{ format = \"json\" }")
+        .map_or(Some(LogFormat::Text), |value| api::resolve_log(&value.table()?));
     let repository = root.optional("policy-repository", "{ watch = true }").map_or_else(
         || Some(Repository::default()),
         |value| Repository::read(&value.table()?, directory),
@@ -242,6 +272,9 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
         databases: databases?,
         state: state?,
         records: records?,
+        api: api?,
+        metrics: metrics?,
+        log: log?,
         listen: listen?,
         sessions: sessions?,
         backends: backends?,

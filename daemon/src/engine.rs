@@ -13,10 +13,11 @@
 //! from, who carries out the commands and what clock is read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_detector::{Detector, RestoreError, SavedBaselines, TrafficSummary};
+use tidegate_detector::{Detector, InForce, RestoreError, SavedBaselines, TrafficSummary};
 use tidegate_model::{
     Attack, AttackEvent, AttackId, BackendId, BackendState, Command, CommandId, CommandKind,
     MitigationKey, Nlri, Occlusion, Outcome, OutcomeKind, Prefix, Rate, Timestamp,
@@ -26,6 +27,7 @@ use tidegate_reconciler::{Change, Entry, EntryState, Goal, Reconciler};
 
 use crate::event::{Event, EventKind, Verb};
 use crate::pipeline;
+use crate::reports::{Report, ReportRefused, Reported, Reports};
 
 /// What happens to the engine.
 #[derive(Clone, Debug)]
@@ -83,7 +85,8 @@ const MAX_ROUNDS: usize = 8;
 
 /// The state machine.
 pub struct Engine {
-    /// Of the policy in force.
+    /// In force.
+    policy: Arc<Policy>,
     revision: Option<Arc<Revision>>,
     detector: Detector,
     planner: Planner,
@@ -101,6 +104,10 @@ pub struct Engine {
     /// Generation of the desired set that the ledger was last compared with, and when.
     compared: Option<(u64, Timestamp)>,
     watch: Watch,
+    /// Attacks that other detectors feed in.
+    reports: Reports,
+    /// A person ordered everything to be withdrawn and nothing to be announced.
+    panic: bool,
     outputs: Vec<EngineOutput>,
     stopped: bool,
 }
@@ -147,6 +154,7 @@ impl Engine {
     #[must_use]
     pub fn new(policy: &Arc<Policy>, seed: u64) -> Self {
         Self {
+            policy: Arc::clone(policy),
             revision: policy.revision.clone().map(Arc::new),
             detector: Detector::new(pipeline::detector_config(policy)),
             planner: Planner::new(Arc::clone(policy)),
@@ -158,6 +166,8 @@ impl Engine {
             in_flight: BTreeMap::new(),
             compared: None,
             watch: Watch::default(),
+            reports: Reports::default(),
+            panic: false,
             outputs: Vec::new(),
             stopped: false,
         }
@@ -211,7 +221,10 @@ impl Engine {
             }
             EngineInput::Policy(policy) => self.take_policy(now, &policy),
             EngineInput::Timeout => {}
-            EngineInput::InputEnded => self.detector.handle_input_end(now),
+            EngineInput::InputEnded => {
+                self.detector.handle_input_end(now);
+                self.reports.handle_input_end();
+            }
             EngineInput::Shutdown => {
                 self.stopped = true;
                 self.reconciler.withdraw_all(now);
@@ -236,6 +249,62 @@ impl Engine {
         Ok((attack, std::mem::take(&mut self.outputs)))
     }
 
+    /// Takes a report of another detector; what becomes of it, and everything that follows from it.
+    ///
+    /// # Errors
+    /// [`ReportRefused`] if it is not taken. Nothing has changed then.
+    pub fn report(
+        &mut self,
+        now: Timestamp,
+        report: Report,
+    ) -> Result<(Reported, Vec<EngineOutput>), ReportRefused> {
+        let reported = self.reports.handle_report(now, &self.policy, report)?;
+        self.settle(now);
+        Ok((reported, std::mem::take(&mut self.outputs)))
+    }
+
+    /// Withdraws everything everywhere, whatever is wanted, until [`Self::release`].
+    pub fn panic(&mut self, now: Timestamp) -> Vec<EngineOutput> {
+        self.panic = true;
+        self.reconciler.withdraw_all(now);
+        self.settle(now);
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Ends a panic: what is wanted is announced again.
+    pub fn release(&mut self, now: Timestamp) -> Vec<EngineOutput> {
+        self.panic = false;
+        if !self.stopped {
+            self.reconciler.resume(now);
+            self.compared = None;
+        }
+        self.settle(now);
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Whether a panic is in force.
+    #[must_use]
+    pub const fn is_in_panic(&self) -> bool {
+        self.panic
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub const fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Everything that a backend may hold because of us, or should.
+    pub fn ledger(&self) -> impl Iterator<Item = (&MitigationKey, &Entry)> {
+        self.reconciler.entries()
+    }
+
+    /// The thresholds that `address` is judged by, and why; empty if it is not protected.
+    #[must_use]
+    pub fn thresholds_of(&self, address: IpAddr) -> Vec<InForce> {
+        self.detector.in_force(address)
+    }
+
     /// What is planned, proposed and seen of effects.
     #[must_use]
     pub fn planner(&self) -> &Planner {
@@ -245,7 +314,12 @@ impl Engine {
     /// When [`EngineInput::Timeout`] is wanted at the latest, if nothing else comes before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        [self.planner.poll_timeout(), self.reconciler.poll_timeout()].into_iter().flatten().min()
+        let parts = [
+            self.planner.poll_timeout(),
+            self.reconciler.poll_timeout(),
+            self.reports.poll_timeout(),
+        ];
+        parts.into_iter().flatten().min()
     }
 
     /// Whether no backend holds anything of ours any more, as far as they have answered.
@@ -283,7 +357,9 @@ impl Engine {
     }
 
     fn take_policy(&mut self, now: Timestamp, policy: &Arc<Policy>) {
+        self.policy = Arc::clone(policy);
         self.revision = policy.revision.clone().map(Arc::new);
+        self.reports.handle_policy(policy);
         // The reconciler first: what is no longer owned is withdrawn before anything is planned.
         self.reconciler.handle_space(now, policy.space.clone());
         self.detector.handle_config(now, pipeline::detector_config(policy));
@@ -307,7 +383,8 @@ impl Engine {
     fn look(&mut self, now: Timestamp, summary: &TrafficSummary) {
         let Some(sensor) = self.watch.add(summary) else { return };
         self.planner.handle_sensor(now, sensor);
-        if sensor == Sensor::Seeing {
+        // While everything is withdrawn nothing can have an effect.
+        if sensor == Sensor::Seeing && !self.panic {
             let sights = self
                 .detector
                 .excesses()
@@ -321,9 +398,13 @@ impl Engine {
         if self.watch.is_stale(now) {
             self.planner.handle_sensor(now, Sensor::Blind);
         }
-        while let Some(event) = self.detector.poll_event() {
+        self.reports.handle_timeout(now);
+        while let Some(event) = self.detector.poll_event().or_else(|| self.reports.poll_event()) {
             let target = event.attack().target;
+            let is_ours = event.attack().id.0 < AttackId::REPORTED;
             match &event {
+                // Of what others see, it is not ours to say what is hidden.
+                _ if !is_ours => {}
                 AttackEvent::Started(_) => {
                     self.occlusions.insert(target, Occlusion::Visible);
                     self.uncertain.insert(target);
@@ -371,7 +452,8 @@ impl Engine {
                 self.record(now, EventKind::Ledger(change));
             }
         }
-        let any = !standings.is_empty();
+        // A panic is nobody's failure: no other response is to be tried for it.
+        let any = !standings.is_empty() && !self.panic;
         if any {
             self.planner.handle_standings(now, standings);
         }

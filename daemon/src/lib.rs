@@ -7,6 +7,7 @@
 
 pub mod akvorado;
 pub mod alerts;
+pub mod api;
 pub mod backends;
 pub mod baselines;
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod privilege;
 pub mod recorded;
 pub mod reload;
 pub mod replay;
+pub mod reports;
 pub mod run;
 pub mod sources;
 pub mod store;

@@ -41,8 +41,10 @@ pub enum Reloaded {
 
 /// What reads the policy again.
 pub struct Reloader {
-    requests: SyncSender<()>,
-    answers: mpsc::Receiver<Reloaded>,
+    requests: SyncSender<u64>,
+    /// Number of the last request that found room.
+    last: u64,
+    answers: mpsc::Receiver<(u64, Reloaded)>,
     /// The thread is gone, and that was said.
     gone: bool,
 }
@@ -60,17 +62,22 @@ impl Reloader {
         thread::Builder::new().name("policy".to_owned()).spawn(move || {
             reader.run(&queue, &sender);
         })?;
-        Ok(Self { requests, answers, gone: false })
+        Ok(Self { requests, last: 0, answers, gone: false })
     }
 
-    /// Asks for the policy to be read. One answer follows, also to several requests at once.
-    pub fn request(&self) {
-        // A full queue holds a request already; that the thread is gone the answer says.
-        let _ = self.requests.try_send(());
+    /// Asks for the policy to be read. One answer follows, also to several requests at once: it
+    /// bears the number that is returned, or a later one.
+    pub fn request(&mut self) -> u64 {
+        // A full queue holds a request that is not being read yet; that the thread is gone the
+        // answer says.
+        if self.requests.try_send(self.last + 1).is_ok() {
+            self.last += 1;
+        }
+        self.last
     }
 
-    /// The next answer. Never ends.
-    pub async fn answer(&mut self) -> Reloaded {
+    /// The next answer, with the number of the latest request that it answers. Never ends.
+    pub async fn answer(&mut self) -> (u64, Reloaded) {
         if !self.gone {
             if let Some(answer) = self.answers.recv().await {
                 return answer;
@@ -98,16 +105,20 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(mut self, requests: &Receiver<()>, answers: &mpsc::Sender<Reloaded>) {
+    fn run(mut self, requests: &Receiver<u64>, answers: &mpsc::Sender<(u64, Reloaded)>) {
+        let mut answered = 0;
         loop {
             let asked = match requests.recv_timeout(LOOK_INTERVAL) {
-                Ok(()) => true,
+                Ok(number) => {
+                    answered = number;
+                    true
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.config.reload == Reload::Watch && self.changed()
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if asked && answers.blocking_send(self.read()).is_err() {
+            if asked && answers.blocking_send((answered, self.read())).is_err() {
                 return;
             }
         }
@@ -197,6 +208,9 @@ mod tests {
             forensics: None,
             state: None,
             databases: Default::default(),
+            api: Default::default(),
+            metrics: None,
+            log: Default::default(),
             listen: Default::default(),
             sessions: Default::default(),
             backends: Default::default(),

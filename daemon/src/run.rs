@@ -28,6 +28,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at};
 
+use crate::api::{Applied, Asks, Door};
 use crate::backends::{Backends, FIRST_RENEWAL, RENEW_INTERVAL};
 use crate::baselines;
 use crate::clock::Clock;
@@ -40,6 +41,8 @@ use crate::output::{Printer, fields};
 use crate::pipeline;
 use crate::reload::{Reloaded, Reloader};
 use crate::sources;
+
+mod asked;
 
 /// Summaries between capture and engine: over half a second of ticks.
 const SUMMARY_QUEUE: usize = 64;
@@ -96,6 +99,8 @@ pub struct Running {
     pub records: Option<Records>,
     /// The started backends, and where they report.
     pub backends: Backends,
+    /// What people and programs ask, and where they are told.
+    pub asks: (Asks, Door),
     /// The clock that capture, engine and output share.
     pub clock: Clock,
     /// Seed of hashing and jitter: unknown to an attacker.
@@ -116,7 +121,9 @@ pub async fn run<W: Write + Send + 'static>(
         interrupt: signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?,
         hangup: signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?,
     };
-    let Running { config, policy, capture, forensics, records, backends, clock, seed } = running;
+    let Running { config, policy, capture, forensics, records, backends, asks, clock, seed } =
+        running;
+    let (asks, door) = asks;
     let (config, path) = config;
     let recorder = records.as_ref().map(|records| records.recorder.handle());
 
@@ -155,6 +162,7 @@ pub async fn run<W: Write + Send + 'static>(
         engine,
         learned,
         backends,
+        door,
         protection,
         reloader,
         clock,
@@ -163,7 +171,7 @@ pub async fn run<W: Write + Send + 'static>(
         sources,
         recorder,
     };
-    let ended = control.serve(summary_queue, &mut signals).await;
+    let ended = control.serve(summary_queue, asks, &mut signals).await;
     let text = match control.stop(&mut signals).await {
         Stop::Confirmed => "stopped: everything is withdrawn",
         Stop::Unconfirmed => {
@@ -316,6 +324,8 @@ struct Control {
     /// Keeps what the engine's detector has learned.
     learned: Option<baselines::Keeper>,
     backends: Backends,
+    /// Where people and programs are told what they ask.
+    door: Door,
     /// Tells the capture what is protected.
     protection: CaptureControl,
     reloader: Reloader,
@@ -334,6 +344,7 @@ impl Control {
     async fn serve(
         &mut self,
         mut summaries: mpsc::Receiver<TrafficSummary>,
+        mut asks: Asks,
         signals: &mut Signals,
     ) -> Ending {
         let mut observation = tokio::time::interval(OBSERVE_INTERVAL);
@@ -347,11 +358,15 @@ impl Control {
                 biased;
                 _ = signals.terminate.recv() => return Ending::Signal,
                 _ = signals.interrupt.recv() => return Ending::Signal,
-                _ = signals.hangup.recv() => self.reloader.request(),
+                _ = signals.hangup.recv() => drop(self.reloader.request()),
+                Some(ask) = asks.urgent.recv() => self.answer(ask),
                 reloaded = self.reloader.answer() => self.take_reloaded(reloaded),
                 Some(event) = self.backends.event() => self.take(event),
                 summary = summaries.recv() => match summary {
-                    Some(summary) => self.handle(EngineInput::Summary(&summary)),
+                    Some(summary) => {
+                        self.door.summary(&summary);
+                        self.handle(EngineInput::Summary(&summary));
+                    }
                     None => {
                         tracing::error!("the capture thread ended; stopping");
                         return Ending::Capture;
@@ -365,7 +380,12 @@ impl Control {
                     }
                 }
                 _ = renewal.tick() => self.backends.renew(),
-                _ = sampling.tick() => self.sample(),
+                _ = sampling.tick() => {
+                    self.sample();
+                    self.door.continue_audit(self.clock.now());
+                }
+                // Behind everything else: no number of clients delays a tick.
+                Some(ask) = asks.others.recv() => self.answer(ask),
                 () = tokio::time::sleep(wait) => self.handle(EngineInput::Timeout),
             }
         }
@@ -414,7 +434,12 @@ impl Control {
         if confirmed { Stop::Confirmed } else { Stop::Unconfirmed }
     }
 
-    fn take_reloaded(&mut self, reloaded: Reloaded) {
+    fn take_reloaded(&mut self, (number, reloaded): (u64, Reloaded)) {
+        let applied = match &reloaded {
+            Reloaded::Policy(_) => Applied::Applied,
+            Reloaded::Same => Applied::Unchanged,
+            Reloaded::Refused(why) => Applied::Refused(why.clone()),
+        };
         let (name, text, fields) = match reloaded {
             Reloaded::Policy(policy) => {
                 // The backends first: what the engine asks for under the new policy must not be
@@ -438,6 +463,7 @@ impl Control {
         };
         let time = self.clock.now();
         self.events.send(Line::Note { time, name, text, fields });
+        self.door.policy_read(number, &applied);
     }
 
     fn take(&mut self, event: BackendEvent) {
@@ -450,6 +476,7 @@ impl Control {
                 EngineInput::Backend(backend, state)
             }
             BackendEvent::Observed { backend, held } => {
+                self.door.observed(self.clock.now(), &backend, &held, &self.engine);
                 let rates = self.backends.rates(self.clock.now(), &held);
                 if !rates.is_empty() {
                     self.handle(EngineInput::Counters(backend.clone(), rates));
@@ -462,7 +489,12 @@ impl Control {
     }
 
     fn handle(&mut self, input: EngineInput<'_>) {
-        for output in self.engine.handle(self.clock.now(), input) {
+        let outputs = self.engine.handle(self.clock.now(), input);
+        self.carry_out(outputs);
+    }
+
+    fn carry_out(&mut self, outputs: Vec<EngineOutput>) {
+        for output in outputs {
             match output {
                 EngineOutput::Command(command) => self.backends.send(command),
                 EngineOutput::Event(event) => {
@@ -479,6 +511,7 @@ impl Control {
                     {
                         sources.report(attack);
                     }
+                    self.door.event(&event);
                     self.events.send(Line::Event(event));
                 }
             }

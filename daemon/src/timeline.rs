@@ -10,7 +10,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use tidegate_bgpd::convert::decode_update;
 use tidegate_model::{
-    Attack, AttackEvent, AttackId, BackendState, EndReason, MitigationKey, OutcomeKind, Timestamp,
+    Attack, AttackEvent, AttackId, BackendState, MitigationKey, OutcomeKind, Timestamp,
 };
 use tidegate_policy::{Decision, DecisionKind};
 
@@ -130,7 +130,7 @@ impl Timeline {
                 self.line(time, Some(attack.id), &subject, NOTE, "updated", &self.describe(attack))
             }
             AttackEvent::Ended(_, reason) => {
-                let style = if matches!(reason, EndReason::Quiet(_)) { GOOD } else { NOTE };
+                let style = if reason.may_return() { GOOD } else { NOTE };
                 let what = format!(
                     "{reason}; {} packets, {} bytes, peak {}",
                     attack.packets, attack.bytes, attack.peak

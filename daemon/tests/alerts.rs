@@ -511,7 +511,7 @@ fn from_the_engines_events_to_record_and_page() {
         server.url("/")
     ));
     let wall = WallOrigin::EPOCH;
-    let records = incident::start(&settings, wall, now()).unwrap().unwrap();
+    let records = incident::start(&settings, None, wall, now()).unwrap().unwrap();
     let recorder = records.recorder.handle();
     for (number, severity) in [(1, Severity::Low), (2, Severity::Critical)] {
         recorder.event(&event(EventKind::Attack(AttackEvent::Started(attack(number)))));
@@ -553,11 +553,13 @@ fn a_store_that_cannot_be_opened_is_done_without() {
         "[incidents]\ndatabase = \"none/incidents.db\"\n[alerts.hook]\ntype = \"webhook\"\n\
          webhook-url-file = \"hook\"\n",
     );
-    let records = incident::start(&settings, WallOrigin::EPOCH, now()).unwrap().unwrap();
+    let records = incident::start(&settings, None, WallOrigin::EPOCH, now()).unwrap().unwrap();
     assert!(records.journal.is_none());
     let recorder = records.recorder.handle();
     recorder.event(&event(EventKind::Attack(AttackEvent::Started(attack(1)))));
     assert!(records.recorder.finish(Timestamp::MAX, PATIENCE));
     assert!(!server.inbox.all().is_empty());
-    assert!(incident::start(&Settings::default(), WallOrigin::EPOCH, now()).unwrap().is_none());
+    assert!(
+        incident::start(&Settings::default(), None, WallOrigin::EPOCH, now()).unwrap().is_none()
+    );
 }

@@ -16,14 +16,40 @@ pub struct AttackId(pub u64);
 impl AttackId {
     /// From here on the numbers name what people asked for without an attack.
     pub const MANUAL: u64 = 1 << 63;
+    /// From here on, up to [`Self::MANUAL`], they name what other detectors reported.
+    pub const REPORTED: u64 = 1 << 62;
 }
 
 impl fmt::Display for AttackId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.checked_sub(Self::MANUAL) {
-            None => write!(formatter, "attack-{}", self.0),
-            Some(number) => write!(formatter, "manual-{number}"),
+        if let Some(number) = self.0.checked_sub(Self::MANUAL) {
+            write!(formatter, "manual-{number}")
+        } else if let Some(number) = self.0.checked_sub(Self::REPORTED) {
+            write!(formatter, "reported-{number}")
+        } else {
+            write!(formatter, "attack-{}", self.0)
         }
+    }
+}
+
+/// Text that names no attack.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` names no attack; write it as it is listed, such as `attack-7`")]
+pub struct ParseAttackIdError(String);
+
+impl FromStr for AttackId {
+    type Err = ParseAttackIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAttackIdError> {
+        let kinds = [("attack-", 0), ("reported-", Self::REPORTED), ("manual-", Self::MANUAL)];
+        let number = kinds.iter().find_map(|(kind, base)| {
+            let number: u64 = text.strip_prefix(kind)?.parse().ok()?;
+            base.checked_add(number).map(Self)
+        });
+        // What is read is what is written: `attack-07` is none, nor is one beyond its kind.
+        number
+            .filter(|id| id.to_string() == text)
+            .ok_or_else(|| ParseAttackIdError(text.to_owned()))
     }
 }
 
@@ -312,6 +338,18 @@ pub enum EndReason {
     InputEnded,
     /// The target is not protected any more: the policy changed.
     NotProtected,
+    /// The detector that reported it says so.
+    Reported,
+    /// The detector that reported it was silent for this long.
+    Unconfirmed(Duration),
+}
+
+impl EndReason {
+    /// Whether what was done may stay for its minimum lifetime: the attack may come back.
+    #[must_use]
+    pub const fn may_return(self) -> bool {
+        matches!(self, Self::Quiet(_) | Self::Reported | Self::Unconfirmed(_))
+    }
 }
 
 impl fmt::Display for EndReason {
@@ -322,6 +360,10 @@ impl fmt::Display for EndReason {
             }
             Self::InputEnded => formatter.write_str("input ended while the attack went on"),
             Self::NotProtected => formatter.write_str("the policy no longer protects the target"),
+            Self::Reported => formatter.write_str("its reporter says so"),
+            Self::Unconfirmed(span) => {
+                write!(formatter, "its reporter was silent for {:.1} s", span.as_secs_f64())
+            }
         }
     }
 }
@@ -402,6 +444,18 @@ mod tests {
             assert_eq!(vector.to_string().parse(), Ok(vector));
         }
         assert!("ntp".parse::<AttackVector>().is_err());
+    }
+
+    #[test]
+    fn every_name_of_an_attack_reads_back() {
+        for id in [0, 7, AttackId::REPORTED, AttackId::REPORTED + 3, AttackId::MANUAL, u64::MAX] {
+            assert_eq!(AttackId(id).to_string().parse(), Ok(AttackId(id)));
+        }
+        for text in ["", "7", "attack-", "attack-07", "attack-+7", "manual-9223372036854775808"] {
+            assert!(text.parse::<AttackId>().is_err(), "{text}");
+        }
+        let beyond = format!("attack-{}", AttackId::REPORTED);
+        assert!(beyond.parse::<AttackId>().is_err());
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub mod synthesis;
 pub mod text;
 
 pub use planner::{
-    Cause, Coverage, Decision, DecisionKind, Effect, ManualAction, Order, OrderRefused, Planner,
-    Proposal, Refusal, Sensor, Sight, Standing,
+    Cause, Coverage, Decision, DecisionKind, Effect, Followed, ManualAction, Order, OrderRefused,
+    Planner, Proposal, Refusal, Sensor, Sight, Standing,
 };
 pub use policy::{
     Approvals, BreakerLimits, Budgets, Condition, ConnectMode, DEFAULT_GROUP, EffectAim,

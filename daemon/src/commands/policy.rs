@@ -33,6 +33,7 @@ pub(super) fn policy(command: &PolicyCommand) -> Result<(), Failure> {
             println!("{:#}", schema::json_schema());
             Ok(())
         }
+        PolicyCommand::Apply(arguments) => super::operate::apply(&arguments.connection),
     }
 }
 

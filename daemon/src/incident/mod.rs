@@ -13,6 +13,7 @@ mod assembler;
 mod capture;
 mod change;
 mod convert;
+mod recent;
 mod record;
 mod recorder;
 #[doc(hidden)]
@@ -25,6 +26,7 @@ mod time;
 pub use assembler::{Assembler, Note};
 pub use capture::capture_of;
 pub use change::{Change, ChangeKind};
+pub use recent::Recent;
 pub use record::{
     Capture, Decision, Effect, Evidence, GuardVerdict, Incident, Mitigation, MitigationState,
     Outcome, PolicyRef, Rate, Route, SCHEMA, Signature, Status, Times, Trigger, Update, Vector,

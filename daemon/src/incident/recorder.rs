@@ -17,6 +17,7 @@ use tidegate_model::{AttackId, Timestamp};
 use super::assembler::{Assembler, Note};
 use super::capture::capture_of;
 use super::change::{Change, ChangeKind};
+use super::recent::Recent;
 use super::record::{Incident, Status};
 use super::time::WallTime;
 use crate::alerts::Alerts;
@@ -43,10 +44,15 @@ pub struct Sinks {
     pub store: Option<Store>,
     /// Tells people.
     pub alerts: Option<Alerts>,
+    /// Shows them to who asks.
+    pub recent: Option<Arc<Recent>>,
 }
 
 impl Sinks {
     fn take(&mut self, change: &Change) {
+        if let Some(recent) = &self.recent {
+            recent.take(change);
+        }
         if let Some(store) = &self.store {
             store.put_incident(Arc::clone(&change.incident));
         }

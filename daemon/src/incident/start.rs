@@ -1,8 +1,10 @@
 //! From the configuration to a running recorder.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::recent::Recent;
 use super::recorder::{Recorder, Sinks};
 use super::time::WallTime;
 use crate::alerts::{Alerts, Leftovers, Settings};
@@ -24,21 +26,26 @@ pub struct Records {
     pub held: Vec<Held>,
 }
 
-/// Starts what `settings` ask for; `None` if that is nothing. A store that cannot be opened and
-/// channels that cannot be started are logged and done without: a record is worth less than a
+/// Starts what `settings` ask for, and shows incidents to `recent`; `None` if that is nothing. A
+/// store that cannot be opened and channels that cannot be started are logged and done without: a record is worth less than a
 /// mitigation. `now` is wall time.
 ///
 /// # Errors
 /// If the recorder's thread cannot be started.
-pub fn start(settings: &Settings, wall: WallOrigin, now: WallTime) -> io::Result<Option<Records>> {
-    if settings.store.is_none() && settings.alerts.channels.is_empty() {
+pub fn start(
+    settings: &Settings,
+    recent: Option<Arc<Recent>>,
+    wall: WallOrigin,
+    now: WallTime,
+) -> io::Result<Option<Records>> {
+    if settings.store.is_none() && settings.alerts.channels.is_empty() && recent.is_none() {
         return Ok(None);
     }
     let opened = settings.store.as_ref().and_then(|place| {
         let opened = store::open(&place.path, place.limits, now);
         opened.inspect_err(|error| tracing::error!(%error, "incidents are not kept")).ok()
     });
-    let mut sinks = Sinks::default();
+    let mut sinks = Sinks { recent, ..Sinks::default() };
     let (mut unfinished, mut held, mut leftovers) = (Vec::new(), Vec::new(), Leftovers::default());
     if let Some(opened) = opened {
         let ids = opened.unfinished.iter().map(|incident| incident.id.clone()).collect();

@@ -84,6 +84,7 @@ mod breaker;
 mod choice;
 mod decision;
 mod flaps;
+mod followed;
 mod hold;
 mod keeping;
 mod lifting;
@@ -99,6 +100,7 @@ pub use decision::{Cause, Decision, DecisionKind, Proposal, Refusal};
 
 pub(crate) use flaps::MAX_CYCLES;
 pub use flaps::MAX_FLAPS_REMEMBERED;
+pub use followed::Followed;
 pub use hold::{FIRST_RELAPSE_HOLD, MAX_HOLD, MAX_REMEMBERED, MIN_BLACKHOLE_HOLD, RELAPSE};
 pub use orders::{MAX_ORDER_TEXT, MAX_TTL, ManualAction, Order, OrderRefused};
 pub use sight::{Coverage, Effect, SETTLE, Sensor, Sight};
@@ -393,7 +395,7 @@ impl Planner {
             self.touched.insert(attack.id);
             return;
         }
-        if matches!(reason, EndReason::Quiet(_)) && self.outlasts(now, attack.id, reason) {
+        if reason.may_return() && self.outlasts(now, attack.id, reason) {
             return;
         }
         self.release(now, attack.id, &format!("over: {reason}"));
