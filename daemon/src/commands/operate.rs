@@ -69,6 +69,8 @@ pub(super) fn operate(command: &CommandLine) -> Result<(), Failure> {
         | CommandLine::Check(_)
         | CommandLine::Policy(_)
         | CommandLine::Adapters(_)
+        | CommandLine::Init(_)
+        | CommandLine::Import(_)
         | CommandLine::Reaper
         | CommandLine::ExabgpSidecar(_) => Ok(()),
     }

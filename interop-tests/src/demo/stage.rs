@@ -17,6 +17,8 @@ const SESSION: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::ne
 const AS_NUMBERS: (u32, u32) = (65010, 65001);
 /// Hold time of the session in seconds.
 pub const HOLD_TIME: u16 = 9;
+/// The socket of the daemon's API, in the directory of its namespace.
+const SOCKET: &str = "tidegate.sock";
 /// The interface that tidegate watches.
 const WATCHED: &str = "from-internet";
 
@@ -137,6 +139,7 @@ impl Stage {
 pub struct Daemon {
     process: Process,
     events: Follower,
+    socket: PathBuf,
 }
 
 impl Daemon {
@@ -149,7 +152,10 @@ impl Daemon {
         let directory = namespace.directory();
         let config = directory.join("tidegate.toml");
         let policies = directory.join("policy");
-        let text = format!("policy = \"policy\"\n{more}\n[capture]\ninterface = \"{WATCHED}\"\n");
+        let text = format!(
+            "policy = \"policy\"\n{more}\n[capture]\ninterface = \"{WATCHED}\"\n\n\
+             [api]\nsocket = \"{SOCKET}\"\n"
+        );
         let write = |path: &Path, text: &str| {
             fs::write(path, text).map_err(|source| LabError::File { path: path.to_owned(), source })
         };
@@ -161,7 +167,7 @@ impl Daemon {
         command.args(["run", "--json", "--config"]).arg(&config);
         let process = namespace.spawn("tidegate", command)?;
         let events = Follower::open(process.stdout())?;
-        Ok(Self { process, events })
+        Ok(Self { process, events, socket: directory.join(SOCKET) })
     }
 
     /// Its process.
@@ -178,6 +184,12 @@ impl Daemon {
         let lines = self.events.lines()?;
         // A line that is no JSON is no event; it stays in the log.
         Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// The socket of its API.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Fails if it has ended.
