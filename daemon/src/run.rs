@@ -116,11 +116,7 @@ pub async fn run<W: Write + Send + 'static>(
     printer: Printer<W>,
 ) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
-    let mut signals = Signals {
-        terminate: signal(SignalKind::terminate()).map_err(system("handle SIGTERM"))?,
-        interrupt: signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?,
-        hangup: signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?,
-    };
+    let mut signals = Signals::handle()?;
     let Running { config, policy, capture, forensics, records, backends, asks, clock, seed } =
         running;
     let (asks, door) = asks;
@@ -172,32 +168,12 @@ pub async fn run<W: Write + Send + 'static>(
         recorder,
     };
     let ended = control.serve(summary_queue, asks, &mut signals).await;
-    let text = match control.stop(&mut signals).await {
-        Stop::Confirmed => "stopped: everything is withdrawn",
-        Stop::Unconfirmed => {
-            "stopped: not every withdrawal was confirmed before the sessions ended"
-        }
-    };
-
+    let stopped = control.stop(&mut signals).await;
     stop.store(true, Ordering::Relaxed);
     if capturing.join().is_err() {
         tracing::error!("the capture thread panicked");
     }
-    if let Some(desk) = control.desk.take() {
-        desk.close(PRINT_DEADLINE);
-    }
-    // The routes are gone: now there is time for records and messages.
-    if let Some(learned) = control.learned.take() {
-        learned.finish(&control.engine);
-    }
-    finish_records(records, clock.now());
-    control.events.send(Line::Note {
-        time: clock.now(),
-        name: "stopped",
-        text: text.to_owned(),
-        fields: json!({}),
-    });
-    drop(control);
+    control.close(stopped, records);
     if printed.recv_timeout(PRINT_DEADLINE) == Err(RecvTimeoutError::Timeout) {
         tracing::warn!("standard output takes nothing; the last lines are not printed");
     }
@@ -303,6 +279,17 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+}
+
+impl Signals {
+    fn handle() -> Result<Self, RunError> {
+        let handle = |kind, what| signal(kind).map_err(|source| RunError::System { what, source });
+        Ok(Self {
+            terminate: handle(SignalKind::terminate(), "handle SIGTERM")?,
+            interrupt: handle(SignalKind::interrupt(), "handle SIGINT")?,
+            hangup: handle(SignalKind::hangup(), "handle SIGHUP")?,
+        })
+    }
 }
 
 /// Why serving ended.
@@ -432,6 +419,26 @@ impl Control {
         }
         self.backends.shutdown("tidegate is stopping").await;
         if confirmed { Stop::Confirmed } else { Stop::Unconfirmed }
+    }
+
+    /// The routes are gone: now there is time for files, records and messages.
+    fn close(mut self, stopped: Stop, records: Option<Records>) {
+        if let Some(desk) = self.desk.take() {
+            desk.close(PRINT_DEADLINE);
+        }
+        if let Some(learned) = self.learned.take() {
+            learned.finish(&self.engine);
+        }
+        let time = self.clock.now();
+        finish_records(records, time);
+        let text = match stopped {
+            Stop::Confirmed => "stopped: everything is withdrawn",
+            Stop::Unconfirmed => {
+                "stopped: not every withdrawal was confirmed before the sessions ended"
+            }
+        };
+        let (text, fields) = (text.to_owned(), json!({}));
+        self.events.send(Line::Note { time, name: "stopped", text, fields });
     }
 
     fn take_reloaded(&mut self, (number, reloaded): (u64, Reloaded)) {
