@@ -399,6 +399,7 @@ impl Engine {
             self.planner.handle_sensor(now, Sensor::Blind);
         }
         self.reports.handle_timeout(now);
+        let sampled = self.planner.wants_samples();
         while let Some(event) = self.detector.poll_event().or_else(|| self.reports.poll_event()) {
             let target = event.attack().target;
             let is_ours = event.attack().id.0 < AttackId::REPORTED;
@@ -413,6 +414,10 @@ impl Engine {
                 AttackEvent::Ended(..) => {
                     self.occlusions.remove(&target);
                 }
+            }
+            if sampled && is_ours && !matches!(event, AttackEvent::Ended(..)) {
+                let attack = event.attack();
+                self.planner.handle_sample(attack.id, self.detector.sample_of(attack));
             }
             self.planner.handle_attack(now, &event);
             self.record(now, EventKind::Attack(event));

@@ -61,6 +61,7 @@ pub use detector::Detector;
 pub use form::Form;
 pub use meter::Meter;
 pub use packet::LinkType;
+pub use sampling::packet_record;
 pub use sketch::{Frequent, LengthBands, SourceSketch, Variety};
 pub use summary::{ClassTraffic, Connections, Count, MetricCounts, TargetTraffic, TrafficSummary};
 

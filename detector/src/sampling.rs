@@ -111,7 +111,7 @@ impl Picked {
             (_, false) => (&mut self.unasked, MOST_UNASKED),
             (_, true) => (&mut self.unasked, MOST_SUSPECT),
         };
-        reservoir.offer(most, random, || record(packet, sender));
+        reservoir.offer(most, random, || packet_record(packet, sender));
     }
 
     pub(crate) fn hand_out(&mut self) -> Vec<PacketRecord> {
@@ -122,7 +122,9 @@ impl Picked {
     }
 }
 
-fn record(packet: &Packet<'_>, sender: Sender) -> PacketRecord {
+/// What a FlowSpec rule can tell of `packet`.
+#[must_use]
+pub fn packet_record(packet: &Packet<'_>, sender: Sender) -> PacketRecord {
     let (ports, tcp_flags, icmp_type) = match packet.upper {
         Upper::Tcp { ports, flags, .. } => (Some(ports), Some(flags), None),
         Upper::Udp { ports, .. } => (Some(ports), None, None),

@@ -18,6 +18,22 @@ fn accuracy_does_not_fall() {
         assert_eq!(trial["false_starts"], 0, "{trial}");
         assert_eq!(trial["hit"].is_null(), trial["expected"] == "nothing", "{trial}");
     }
+    let filters = report["synthesis"].as_array().unwrap();
+    let median = |of: &dyn Fn(&Value) -> f64| {
+        let mut values: Vec<f64> =
+            filters.iter().map(|it| of(&it["methods"]["synthesised"])).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let collateral = |it: &Value| {
+        let of = |key: &str| it[key].as_f64().unwrap();
+        of("collateral_packets").max(of("collateral_bytes"))
+    };
+    assert!(median(&|it| it["coverage"].as_f64().unwrap()) >= 0.99);
+    assert!(median(&collateral) <= 0.001);
+    for trial in filters {
+        assert!(trial["methods"]["synthesised"]["rules"].as_u64().unwrap() <= 8, "{trial}");
+    }
     for capture in report["recorded"].as_array().unwrap() {
         assert_eq!(capture["right"], true, "{capture}");
     }

@@ -11,7 +11,7 @@ use tidegate_model::{
 };
 
 use crate::play::{self, Recorded};
-use crate::policy::{Group, Matcher, Policy, minute_of_week};
+use crate::policy::{Group, Matcher, Policy, RuleSource, minute_of_week};
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,10 +147,15 @@ fn describe_attack(
     for response in &policy.responses {
         let why = mismatch(&response.matcher, attack, severity, minute);
         let shown = why.as_deref().unwrap_or("matches");
-        let _ = writeln!(text, "  `{}` ({}): {shown}", response.name, response.action);
+        let from = match response.rules_from {
+            RuleSource::Signature => "",
+            RuleSource::Samples => ", rules from samples; by signature here, where there are none",
+        };
+        let _ = writeln!(text, "  `{}` ({}{from}): {shown}", response.name, response.action);
         responses.push(json!({
             "name": response.name,
             "action": response.action.to_string(),
+            "rules_from": response.rules_from.name(),
             "matches": why.is_none(),
             "why": why,
         }));

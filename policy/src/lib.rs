@@ -31,8 +31,8 @@ pub use policy::{
     Approvals, BreakerLimits, Budgets, Condition, ConnectMode, DEFAULT_GROUP, EffectAim,
     Enforcement, Family, FilterAction, FlapBudget, Group, Hours, Judging, Learning, Location,
     Matcher, Mode, Otherwise, Peer, Policy, Progress, Response, ResponseAction, RouteTarget,
-    RtbhProfile, SensorPlace, ServicePort, SeverityScale, SpeakerIdentity, Step, UnknownName, Via,
-    default_thresholds, minute_of_week,
+    RtbhProfile, RuleSource, SensorPlace, ServicePort, SeverityScale, SpeakerIdentity, Step,
+    UnknownName, Via, default_thresholds, minute_of_week,
 };
 pub use profile::{ConfinedBy, FlowSpecProfile, Profile, Sessions, Widen};
 pub use report::{Diagnostic, MAX_DIAGNOSTICS, Report, TerminalReport};

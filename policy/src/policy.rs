@@ -22,7 +22,7 @@ mod via;
 use crate::revision::Revision;
 pub use conduct::{
     Approvals, BreakerLimits, Budgets, EffectAim, Enforcement, FlapBudget, Mode, Otherwise,
-    SensorPlace,
+    RuleSource, SensorPlace,
 };
 pub use hours::{Hours, minute_of_week};
 pub use ladder::{Condition, Progress, Step};
@@ -383,6 +383,8 @@ pub struct Response {
     pub peers: Vec<String>,
     /// Whether a peer that cannot take a rule may be given a wider one.
     pub widen: Widen,
+    /// What its rules are made from.
+    pub rules_from: RuleSource,
     /// A mitigation stays at least this long.
     pub min_lifetime: Duration,
     /// A mitigation goes after this long, whatever the attack does. At least `min_lifetime`.

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 use tidegate_model::{AttackVector, Metric, Severity};
 
-use crate::policy::{ConnectMode, Family, Mode, Otherwise, SensorPlace};
+use crate::policy::{ConnectMode, Family, Mode, Otherwise, RuleSource, SensorPlace};
 use crate::profile::words::{FRAGMENT_BITS, TCP_FLAGS};
 use crate::profile::{ActionKind, BitmaskForm, Comparison, Component};
 use crate::profile::{ConfinedBy, Sessions, Widen};
@@ -145,6 +145,8 @@ fn conduct() -> Vec<Key> {
                 optional("mitigations", Kind::Integer),
                 optional("per-group", Kind::Integer),
                 optional("rules-per-attack", Kind::Integer),
+                optional("tcam-entries", Kind::Integer),
+                optional("collateral", Kind::Number),
                 optional("kernel-rules", Kind::Integer),
             ]),
         ),
@@ -222,6 +224,7 @@ fn answer() -> Vec<Key> {
             ]),
         ),
         optional("widen", one_of(Widen::ALL, Widen::name)),
+        optional("rules-from", one_of(RuleSource::ALL, RuleSource::name)),
     ]
 }
 

@@ -87,7 +87,7 @@ pub(super) fn all(seed: u64) -> Vec<Case> {
     cases
 }
 
-fn families() -> [(AddressFamily, Prefix); 2] {
+pub(super) fn families() -> [(AddressFamily, Prefix); 2] {
     let host = |text: &str| {
         Prefix::host(text.parse().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)))
     };
@@ -144,7 +144,7 @@ fn singles(seed: u64) -> Vec<Case> {
 }
 
 /// Attackers differ in how many hosts they have, where they aim and what they fill packets with.
-fn shaped(mut stream: Stream, vector: AttackVector, random: &mut Random) -> Stream {
+pub(super) fn shaped(mut stream: Stream, vector: AttackVector, random: &mut Random) -> Stream {
     // Answers come from many places and have lengths of their own.
     let reflected = matches!(
         vector,
@@ -292,7 +292,7 @@ fn benign(seed: u64) -> Vec<Case> {
 }
 
 /// The /24 or /64 around `host`.
-fn network_of(host: Prefix) -> Prefix {
+pub(super) fn network_of(host: Prefix) -> Prefix {
     let length = if host.address().is_ipv4() { 24 } else { 64 };
     Prefix::new(host.address(), length).unwrap_or(host)
 }

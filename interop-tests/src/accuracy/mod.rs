@@ -10,6 +10,7 @@ mod chain;
 mod recorded;
 mod report;
 mod score;
+mod synthesis;
 
 use std::fs;
 use std::io::{self, Write};
@@ -83,7 +84,8 @@ fn measure(arguments: &Arguments) -> Result<(), AccuracyError> {
     let cases = (1..=arguments.seeds).flat_map(case::all).filter(wanted).collect();
     let judged = judge_all(cases);
     let recorded = if arguments.only.is_some() { Vec::new() } else { judge_recorded()? };
-    let report = Report { seeds: arguments.seeds, judged, recorded };
+    let filters = synthesis::measure(arguments.seeds, arguments.only.as_deref())?;
+    let report = Report { seeds: arguments.seeds, judged, recorded, filters };
     let markdown = report.markdown()?;
     if let Some(path) = &arguments.write {
         let unwritable = |source| AccuracyError::Write { path: path.clone(), source };

@@ -10,6 +10,7 @@ use tidegate_model::AddressFamily;
 use super::case::{Expected, LIMIT, MULTIPLES, Section};
 use super::recorded::Recorded;
 use super::score::{Judged, Reliability, Tally, Verdict, calibration_error, macro_f1, reliability};
+use super::synthesis;
 use crate::bench::table::{milliseconds, percentile};
 
 /// All that was measured.
@@ -17,6 +18,7 @@ pub(super) struct Report {
     pub(super) seeds: u64,
     pub(super) judged: Vec<Judged>,
     pub(super) recorded: Vec<Recorded>,
+    pub(super) filters: Vec<synthesis::Trial>,
 }
 
 fn percent(count: usize, of: usize) -> String {
@@ -92,6 +94,7 @@ impl Report {
         self.write_benign(to)?;
         self.write_reliability(to)?;
         self.write_recorded(to)?;
+        synthesis::write(to, &self.filters)?;
         Ok(text)
     }
 
@@ -382,6 +385,7 @@ impl Report {
             "calibration_error": calibration_error(&bands),
             "trials": trials,
             "recorded": recorded,
+            "synthesis": synthesis::json(&self.filters),
         })
     }
 }

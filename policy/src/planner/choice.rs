@@ -9,8 +9,12 @@ use super::decision::{Cause, DecisionKind, Proposal, Refusal};
 use super::plan::{Choice, Plan, Stage, Strength, Told, Tracked, gets_through};
 use super::routes::{self, Candidate};
 use super::{Planner, REFRESH_INTERVAL, reason};
-use crate::policy::{Mode, Otherwise, Progress, Response, ResponseAction};
+use crate::policy::{Mode, Otherwise, Progress, Response, ResponseAction, RuleSource};
 use crate::rule;
+use crate::synthesis;
+
+/// Rules from samples are looked at again if they match a smaller share of the attack than this.
+const ENOUGH: f64 = 0.95;
 
 /// What to do about an attack now.
 enum Verdict {
@@ -56,8 +60,14 @@ impl Planner {
                     let choice = Choice { response: response.name.clone(), step };
                     candidate.bridge = self.bridge(now, id, old, &choice, &candidate);
                 }
+                let same = former.as_ref().is_some_and(|old| {
+                    (&old.response, old.step) == (&response.name, step)
+                        && old.routes == candidate.routes
+                });
                 let reason = self.adopt(now, id, (&response, step), candidate, &refusals, former);
-                self.say_plan(id, reason);
+                if !same {
+                    self.say_plan(id, reason);
+                }
             }
             Verdict::Idle { response, refusals } => self.idle(now, id, response, refusals),
         }
@@ -212,10 +222,13 @@ impl Planner {
         if view.action == ResponseAction::Observe {
             return ControlFlow::Continue(usize::MAX);
         }
-        let kept = search.former.map_or(&[][..], |plan| &plan.rules);
+        let from_samples = view.rules_from == RuleSource::Samples;
+        let old = search.former.or(search.current.filter(|_| from_samples));
+        let kept = old.map_or(&[][..], |plan| &plan.rules);
         let own = search.current.or(search.former);
         let attack = &tracked.attack;
-        let carried = routes::carry_out(&self.policy, &self.sessions, attack, &view, kept)
+        let of = (attack, self.samples.get(&attack.id));
+        let carried = routes::carry_out(&self.policy, &self.sessions, of, &view, kept)
             .and_then(|candidate| self.admit(now, attack, own, candidate));
         let mut candidate = match carried {
             Ok(candidate) => candidate,
@@ -415,12 +428,22 @@ impl Planner {
 
     /// Whether the attack gets through and the rules of `plan` are not what would be made of it now.
     fn outgrown(&self, plan: &Plan, attack: &Attack) -> bool {
-        !plan.rules.is_empty()
-            && gets_through(attack)
-            && !rule::synthesise(attack.target, &attack.vectors).is_ok_and(|mut rules| {
-                rules.truncate(self.policy.budgets.rules_per_attack);
-                rule::still_fits(&plan.rules, &rules)
-            })
+        if plan.rules.is_empty() || !gets_through(attack) {
+            return false;
+        }
+        let mut responses = self.policy.responses.iter();
+        let response = responses.find(|response| response.name == plan.response);
+        let from = response.map(|response| response.at(plan.step).rules_from);
+        let sample = self.samples.get(&attack.id).filter(|_| from == Some(RuleSource::Samples));
+        if let Some((coverage, collateral)) =
+            sample.and_then(|sample| synthesis::measure(&plan.rules, sample))
+        {
+            return coverage < ENOUGH || collateral > routes::bounds(&self.policy).collateral;
+        }
+        !rule::synthesise(attack.target, &attack.vectors).is_ok_and(|mut rules| {
+            rules.truncate(self.policy.budgets.rules_per_attack);
+            rule::still_fits(&plan.rules, &rules)
+        })
     }
 }
 

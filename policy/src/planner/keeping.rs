@@ -105,6 +105,7 @@ impl Planner {
             losses: Vec::new(),
             missing: Vec::new(),
             bridge: Bridge::default(),
+            made: Vec::new(),
         };
         let admitted = self.admit(now, &tracked.attack, Some(&plan), candidate);
         let admitted = admitted.map_or_else(|_| Vec::new(), |admitted| admitted.routes);
@@ -269,10 +270,11 @@ fn fresh_reason(
     refusals: &[Refusal],
 ) -> String {
     format!(
-        "{}; {}{}; {}{}",
+        "{}; {}{}{}; {}{}",
         reason::attack(&tracked.attack, tracked.severity),
         reason::action(response, step, &candidate.routes),
         reason::losses(&candidate.losses),
+        reason::made(&candidate.made),
         reason::lifetime(hold.min(response.max_lifetime), response.max_lifetime),
         reason::refusals(refusals),
     )

@@ -180,7 +180,8 @@ impl Planner {
         });
         usable
             .filter_map(|view| {
-                let carried = routes::carry_out(&self.policy, &self.sessions, attack, &view, &[]);
+                let of = (attack, self.samples.get(&id));
+                let carried = routes::carry_out(&self.policy, &self.sessions, of, &view, &[]);
                 let mut candidate = carried.ok()?;
                 let armed = candidate.routes.clone();
                 // The blackhole keeps its own room to come back.

@@ -73,11 +73,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_model::{
-    Attack, AttackEvent, AttackId, BackendId, DesiredSet, EndReason, Mitigation, MitigationKey,
-    Occlusion, Prefix, Rate, Severity, Timestamp,
+    Attack, AttackEvent, AttackId, AttackSample, BackendId, DesiredSet, EndReason, Mitigation,
+    MitigationKey, Occlusion, Prefix, Rate, Severity, Timestamp,
 };
 
-use crate::policy::{Budgets, Policy, minute_of_week};
+use crate::policy::{Budgets, Policy, RuleSource, minute_of_week};
 
 mod agenda;
 mod breaker;
@@ -131,6 +131,9 @@ pub const MAX_RECONSIDERED: usize = 64;
 /// See [`MAX_RECONSIDERED`].
 pub const RECONSIDER_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Most attacks of which packets are kept.
+pub const MAX_SAMPLED: usize = 512;
+
 /// Plans what to do about attacks.
 #[derive(Debug)]
 pub struct Planner {
@@ -171,6 +174,8 @@ pub struct Planner {
     room_made: bool,
     /// Attacks that may be waiting for something else now.
     touched: BTreeSet<AttackId>,
+    /// Packets of attacks, for rules. At most of [`MAX_SAMPLED`].
+    samples: BTreeMap<AttackId, AttackSample>,
     /// Keys that an attack does not claim any more.
     unclaimed: BTreeSet<MitigationKey>,
 }
@@ -205,6 +210,7 @@ impl Planner {
             set_changed: false,
             room_made: false,
             touched: BTreeSet::new(),
+            samples: BTreeMap::new(),
             unclaimed: BTreeSet::new(),
         }
     }
@@ -220,6 +226,26 @@ impl Planner {
             AttackEvent::Ended(attack, reason) => self.end(now, attack, *reason),
         }
         self.settle(now);
+    }
+
+    /// Whether [`handle_sample`](Self::handle_sample) serves a purpose.
+    #[must_use]
+    pub fn wants_samples(&self) -> bool {
+        let samples = RuleSource::Samples;
+        self.policy.responses.iter().any(|response| {
+            response.rules_from == samples
+                || response.then.iter().any(|step| step.rules_from == samples)
+        })
+    }
+
+    /// Takes packets of an attack and of what came before it, for rules. To be called just before
+    /// the news that they belong to. Of more than [`MAX_SAMPLED`] attacks there are none, and rules
+    /// are made from signatures.
+    pub fn handle_sample(&mut self, attack: AttackId, sample: AttackSample) {
+        if self.samples.len() < MAX_SAMPLED || self.samples.contains_key(&attack) {
+            self.samples.insert(attack, sample);
+            self.touched.insert(attack);
+        }
     }
 
     /// Plans everything anew by another policy. What that policy does not allow goes at once,
@@ -438,6 +464,9 @@ impl Planner {
                 room: matches!(tracked.stage, Stage::Waiting).then_some(tracked.severity),
             });
             self.agenda.set(id, awaits);
+            if !self.attacks.contains_key(&id) {
+                self.samples.remove(&id);
+            }
         }
     }
 

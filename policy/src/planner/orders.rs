@@ -9,9 +9,9 @@ use tidegate_model::{
 
 use super::decision::{Cause, DecisionKind};
 use super::plan::{Choice, Origin, Phase, Stage, Tracked};
-use super::routes;
+use super::routes::{self, Rules};
 use super::{Planner, reason};
-use crate::policy::{FilterAction, Response, ResponseAction};
+use crate::policy::{FilterAction, Response, ResponseAction, RuleSource};
 use crate::profile::Widen;
 
 /// A mitigation that is wanted for longer is a configuration of the network.
@@ -304,7 +304,7 @@ impl Planner {
             return Err(OrderRefused::Elsewhere(target));
         }
         let response = self.manual_response(kind, peers, ttl);
-        let parts = (rules, filter.map(routes::filter_action));
+        let parts = (Rules::Given(rules), filter.map(routes::filter_action));
         let group = self.policy.group_of(target).map_or("", |group| &group.name);
         let attack =
             manual_attack(AttackId(AttackId::MANUAL + self.last_manual), target, group, now);
@@ -332,6 +332,7 @@ impl Planner {
             action,
             peers: if peers.is_empty() { every() } else { peers.to_vec() },
             widen: Widen::Never,
+            rules_from: RuleSource::Signature,
             min_lifetime: Duration::ZERO,
             max_lifetime: ttl,
             otherwise: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidegate_model::{Attack, BackendId, Route, Severity, Trigger};
 
 use super::decision::Refusal;
+use super::routes::Made;
 use crate::policy::{Response, ResponseAction};
 use crate::profile::Loss;
 
@@ -70,6 +71,40 @@ pub(super) fn action(response: &Response, step: usize, routes: &[(BackendId, Rou
 /// `; at peer a wider, without `packet-length`` for each loss.
 pub(super) fn losses(losses: &[(BackendId, Loss)]) -> String {
     losses.iter().map(|(backend, loss)| format!("; at {backend} {loss}")).collect()
+}
+
+/// What rules from samples were measured to do, once for all backends that have the same.
+pub(super) fn made(made: &[(BackendId, Made)]) -> String {
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let text = |made: &Made| match made {
+        Made::Samples(found) => {
+            let each = found.rules.iter().map(|it| {
+                let (of_attack, of_rest) = (percent(it.coverage), percent(it.collateral));
+                format!("{} ({of_attack}, {of_rest})", it.rule)
+            });
+            format!(
+                "from samples, {} of the attack and {} of the traffic before, {} TCAM entries: {}",
+                percent(found.coverage),
+                percent(found.collateral),
+                found.tcam_entries(),
+                each.collect::<Vec<_>>().join(", ")
+            )
+        }
+        Made::Kept(coverage, collateral) => format!(
+            "from samples, {} of the attack and {} of the traffic before",
+            percent(*coverage),
+            percent(*collateral)
+        ),
+        Made::Signature(why) => format!("by signature: {why}"),
+    };
+    let mut told: Vec<String> = Vec::new();
+    for (_, made) in made {
+        let text = text(made);
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    told.iter().map(|text| format!("; {text}")).collect()
 }
 
 /// `; not `filters`, `limits`: ...` for each cause.

@@ -3,15 +3,21 @@
 use std::net::IpAddr;
 
 use tidegate_model::{
-    AddressFamily, Attack, BackendId, Community, FlowSpecRule, MitigationKey, Nlri, Prefix, Route,
-    TrafficFilteringAction,
+    AddressFamily, Attack, AttackSample, BackendId, Community, FlowSpecRule, MitigationKey, Nlri,
+    Prefix, Route, TrafficFilteringAction,
 };
 
 use super::decision::Cause;
 use crate::guard;
-use crate::policy::{Family, FilterAction, Peer, Policy, Response, ResponseAction, RouteTarget};
+use crate::policy::{
+    Budgets, Family, FilterAction, Peer, Policy, Response, ResponseAction, RouteTarget, RuleSource,
+};
 use crate::profile::{self, ConfinedBy, FlowSpecProfile, Loss, NotAccepted, Widen};
 use crate::rule;
+use crate::synthesis::{self, Bounds, Synthesis};
+
+/// Other rules take the place of those from samples if they match so much more of the attack.
+const WORTH_A_CHANGE: f64 = 0.05;
 
 /// A response in terms of routes, every one of which the guard let pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +32,8 @@ pub(super) struct Candidate {
     pub(super) missing: Vec<Cause>,
     /// What stays of another answer until this one is in force.
     pub(super) bridge: Bridge,
+    /// Where the rules come from, if they were to come from samples.
+    pub(super) made: Vec<(BackendId, Made)>,
 }
 
 /// Routes of the answer before, which go when those that take their place are in force.
@@ -55,27 +63,60 @@ pub(super) fn keys<'a>(
     })
 }
 
-/// The routes for `response` to `attack`. `rules_kept` are used in place of new ones as long as
-/// they fit.
+/// Where the rules for one backend come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Made {
+    /// From samples, with what they were measured to do.
+    Samples(Synthesis),
+    /// Those in place, which match so much of the attack in the latest samples, and so much of the
+    /// traffic before.
+    Kept(f64, f64),
+    /// From signatures, for this reason.
+    Signature(String),
+}
+
+/// The rules of a response.
+#[derive(Clone, Debug)]
+pub(super) enum Rules<'a> {
+    /// The same for every backend.
+    Given(Vec<FlowSpecRule>),
+    /// From samples, for each backend by what it can express.
+    Sampled {
+        attack: &'a Attack,
+        sample: &'a AttackSample,
+        /// Those in place.
+        kept: &'a [FlowSpecRule],
+        /// For where samples give none.
+        otherwise: Result<Vec<FlowSpecRule>, Vec<Cause>>,
+    },
+}
+
+/// The routes for `response` to `attack`. `kept` are used in place of new rules as long as they fit.
 pub(super) fn carry_out(
     policy: &Policy,
     sessions: &[IpAddr],
-    attack: &Attack,
+    (attack, sample): (&Attack, Option<&AttackSample>),
     response: &Response,
-    rules_kept: &[FlowSpecRule],
+    kept: &[FlowSpecRule],
 ) -> Result<Candidate, Vec<Cause>> {
-    let (rules, action) = match response.action {
-        ResponseAction::Observe | ResponseAction::Rtbh => (Vec::new(), None),
-        ResponseAction::Local(filter) | ResponseAction::FlowSpec(filter) => {
-            let mut rules = rules(attack, rules_kept).map_err(|reason| vec![reason])?;
-            rules.truncate(policy.budgets.rules_per_attack);
-            if filter == FilterAction::Discard {
-                spare_services(policy, attack, &rules)?;
-            }
-            (rules, Some(filter_action(filter)))
-        }
+    let (ResponseAction::Local(filter) | ResponseAction::FlowSpec(filter)) = response.action else {
+        return put(policy, sessions, attack.target, response, (Rules::Given(Vec::new()), None));
     };
-    put(policy, sessions, attack.target, response, (rules, action))
+    let by_signature = || {
+        let mut rules = rules(attack, kept).map_err(|reason| vec![reason])?;
+        rules.truncate(policy.budgets.rules_per_attack);
+        if filter == FilterAction::Discard {
+            spare_services(policy, attack, &rules)?;
+        }
+        Ok(rules)
+    };
+    let rules = match (response.rules_from, sample) {
+        (RuleSource::Samples, Some(sample)) => {
+            Rules::Sampled { attack, sample, kept, otherwise: by_signature() }
+        }
+        _ => Rules::Given(by_signature()?),
+    };
+    put(policy, sessions, attack.target, response, (rules, Some(filter_action(filter))))
 }
 
 /// The routes with which `response` carries out `rules`, or blackholes `target` if there is no
@@ -85,16 +126,34 @@ pub(super) fn put(
     sessions: &[IpAddr],
     target: Prefix,
     response: &Response,
-    (rules, action): (Vec<FlowSpecRule>, Option<TrafficFilteringAction>),
+    (rules, action): (Rules<'_>, Option<TrafficFilteringAction>),
 ) -> Result<Candidate, Vec<Cause>> {
     let family = target.family();
-    let mut routes = Vec::new();
-    let mut losses = Vec::new();
+    let (mut routes, mut losses, mut made) = (Vec::new(), Vec::new(), Vec::new());
     let mut missing: Vec<Cause> = Vec::new();
+    let mut asked: Vec<FlowSpecRule> = Vec::new();
     for (backend, peer) in backends(policy, response, family) {
         let put = match action {
             None => blackhole(peer, target).map(|route| (vec![route], Vec::new())),
-            Some(action) => filters(peer, &rules, action, response.widen),
+            Some(action) => match rules_for(policy, sessions, peer, &rules, action) {
+                Ok((rules, from)) => {
+                    made.extend(from.map(|from| (backend.clone(), from)));
+                    for rule in &rules {
+                        if !asked.contains(rule) {
+                            asked.push(rule.clone());
+                        }
+                    }
+                    filters(peer, &rules, action, response.widen)
+                }
+                Err(causes) => {
+                    for cause in causes {
+                        if !missing.contains(&cause) {
+                            missing.push(cause);
+                        }
+                    }
+                    continue;
+                }
+            },
         };
         let (wanted, lost) = match put {
             Ok(put) => put,
@@ -105,11 +164,7 @@ pub(super) fn put(
             }
         };
         // All rules or none: half of them would leave the target down and pass for an answer.
-        let judged = wanted.iter().try_for_each(|route| {
-            guard::judge(&policy.space, sessions, route)?;
-            guard::judge_sources(&policy.allowed_remotes, route)
-        });
-        match judged {
+        match wanted.iter().try_for_each(|route| judge(policy, sessions, route)) {
             Ok(()) => {
                 losses.extend(lost.into_iter().map(|loss| (backend.clone(), loss)));
                 routes.extend(wanted.into_iter().map(|route| (backend.clone(), route)));
@@ -119,12 +174,64 @@ pub(super) fn put(
         }
     }
     if !routes.is_empty() {
-        return Ok(Candidate { routes, rules, losses, missing, bridge: Bridge::default() });
+        let bridge = Bridge::default();
+        return Ok(Candidate { routes, rules: asked, losses, missing, bridge, made });
     }
     if let (true, Some(family)) = (missing.is_empty(), response.action.family(family)) {
         missing.push(Cause::NoPeer { family });
     }
     Err(missing)
+}
+
+fn judge(policy: &Policy, sessions: &[IpAddr], route: &Route) -> Result<(), guard::Refusal> {
+    guard::judge(&policy.space, sessions, route)?;
+    guard::judge_sources(&policy.allowed_remotes, route)
+}
+
+/// What one backend is asked for, and where that comes from if it was to come from samples.
+fn rules_for(
+    policy: &Policy,
+    sessions: &[IpAddr],
+    peer: Option<&Peer>,
+    rules: &Rules<'_>,
+    action: TrafficFilteringAction,
+) -> Result<(Vec<FlowSpecRule>, Option<Made>), Vec<Cause>> {
+    let (attack, sample, kept, otherwise) = match rules {
+        Rules::Given(rules) => return Ok((rules.clone(), None)),
+        Rules::Sampled { attack, sample, kept, otherwise } => (attack, sample, kept, otherwise),
+    };
+    let ports = policy.group(&attack.group).map_or(&[][..], |group| &group.allowed_ports);
+    let allowed = |rule: &FlowSpecRule| {
+        let discards = action == TrafficFilteringAction::DISCARD;
+        if discards && ports.iter().any(|port| guard::cuts_off(rule, *port)) {
+            return false;
+        }
+        // What takes several rules there is not one.
+        match filters(peer, std::slice::from_ref(rule), action, Widen::Allow) {
+            Ok((routes, losses)) => {
+                let exact = routes.len() == 1
+                    && losses.iter().all(|loss| matches!(loss, Loss::Discard { .. }));
+                exact && routes.iter().all(|route| judge(policy, sessions, route).is_ok())
+            }
+            Err(_) => false,
+        }
+    };
+    let bounds = bounds(policy);
+    let kept: Vec<FlowSpecRule> = kept.iter().filter(|rule| allowed(rule)).cloned().collect();
+    let worth = synthesis::measure(&kept, sample).filter(|it| it.1 <= bounds.collateral);
+    match (synthesis::find(attack.target, &attack.vectors, sample, bounds, allowed), worth) {
+        (Ok(found), Some((coverage, collateral))) if found.coverage < coverage + WORTH_A_CHANGE => {
+            Ok((kept, Some(Made::Kept(coverage, collateral))))
+        }
+        (Ok(found), _) => Ok((found.rules(), Some(Made::Samples(found)))),
+        (Err(why), _) => Ok((otherwise.clone()?, Some(Made::Signature(why.to_string())))),
+    }
+}
+
+/// What rules from samples may cost.
+pub(super) fn bounds(policy: &Policy) -> Bounds {
+    let Budgets { rules_per_attack, tcam_entries, collateral, .. } = policy.budgets;
+    Bounds { rules: rules_per_attack, tcam_entries, collateral }
 }
 
 /// Refuses rules that would cut off every client of a service which the group offers.

@@ -25,6 +25,7 @@ mod profiles;
 mod properties;
 mod reasons;
 mod responses;
+mod samples;
 
 pub(super) const NTP: AttackVector = AttackVector::Amplification(Reflector::Ntp);
 
@@ -65,6 +66,7 @@ pub(super) fn response(name: &str, action: ResponseAction, matcher: Matcher) -> 
         action,
         peers: vec!["router".to_owned()],
         widen: Widen::Never,
+        rules_from: RuleSource::Signature,
         min_lifetime: Duration::from_secs(if rtbh { 60 } else { 0 }),
         max_lifetime: Duration::from_secs(6 * 3600),
         otherwise: None,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{ResponseAction, named};
+use crate::synthesis::Bounds;
 
 named! {
     /// What follows when a mitigation is not enforced.
@@ -106,8 +107,18 @@ impl Default for BreakerLimits {
     }
 }
 
+named! {
+    /// What the rules of a response are made from.
+    RuleSource, "what rules are made from" {
+        /// What the packets of a vector have in common.
+        Signature "signature",
+        /// Samples of the attack's packets and of the target's own, as far as there are enough.
+        Samples "samples",
+    }
+}
+
 /// How many mitigations there may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Budgets {
     /// Over all backends.
     pub mitigations: usize,
@@ -115,6 +126,10 @@ pub struct Budgets {
     pub per_group: usize,
     /// FlowSpec rules asked for by one attack, before they take the form of each backend.
     pub rules_per_attack: usize,
+    /// TCAM entries of the rules from samples for one attack at one backend, estimated.
+    pub tcam_entries: u32,
+    /// The share of the target's traffic before the attack that rules from samples may hit.
+    pub collateral: f64,
     /// Rules in the kernel of this host.
     pub kernel_rules: usize,
 }
@@ -126,6 +141,10 @@ impl Budgets {
     pub const MOST_KERNEL_RULES: usize = 1024;
     /// No policy may ask for more rules for one attack.
     pub const MOST_RULES_PER_ATTACK: usize = 8;
+    /// No policy may let one attack take more of a TCAM.
+    pub const MOST_TCAM_ENTRIES: u32 = 65_536;
+    /// Rules that hit more are no remedy.
+    pub const MOST_COLLATERAL: f64 = 0.1;
 }
 
 impl Default for Budgets {
@@ -134,6 +153,8 @@ impl Default for Budgets {
             mitigations: Self::MOST_MITIGATIONS,
             per_group: Self::MOST_MITIGATIONS,
             rules_per_attack: Self::MOST_RULES_PER_ATTACK,
+            tcam_entries: Bounds::default().tcam_entries,
+            collateral: Bounds::default().collateral,
             kernel_rules: Self::MOST_KERNEL_RULES,
         }
     }

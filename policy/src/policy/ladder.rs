@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_model::{Attack, Limit, Severity};
 
-use super::{Response, ResponseAction};
+use super::{Response, ResponseAction, RuleSource};
 use crate::profile::Widen;
 
 /// A stronger answer to the same attack.
@@ -18,6 +18,8 @@ pub struct Step {
     pub peers: Vec<String>,
     /// As in [`Response::widen`].
     pub widen: Widen,
+    /// As in [`Response::rules_from`].
+    pub rules_from: RuleSource,
     /// As in [`Response::min_lifetime`].
     pub min_lifetime: Duration,
     /// As in [`Response::max_lifetime`].
@@ -79,6 +81,7 @@ impl Response {
             view.action = step.action;
             view.peers.clone_from(&step.peers);
             view.widen = step.widen;
+            view.rules_from = step.rules_from;
             view.min_lifetime = step.min_lifetime;
             view.max_lifetime = step.max_lifetime;
         }

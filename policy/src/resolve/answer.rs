@@ -7,7 +7,7 @@ use tidegate_model::{AddressFamily, BitsPerSecond, PacketsPerSecond};
 
 use super::peers::{DraftPeer, Peers, host};
 use super::responses::{Plain, names};
-use crate::policy::{Family, FilterAction, ResponseAction};
+use crate::policy::{Family, FilterAction, ResponseAction, RuleSource};
 use crate::profile::Widen;
 use crate::profile::read::words;
 use crate::text::{Table, Value, instead_of, show_duration};
@@ -25,6 +25,7 @@ pub(super) struct DraftAnswer<'a> {
     /// `Some(None)` is every peer.
     peers: Option<Option<Vec<Plain<'a>>>>,
     pub(super) widen: Option<Widen>,
+    pub(super) rules_from: Option<RuleSource>,
     /// The shortest and the longest.
     pub(super) lifetime: Option<(Duration, Duration)>,
 }
@@ -47,7 +48,17 @@ impl<'a> DraftAnswer<'a> {
         let widen = table.optional("widen", "\"never\"").map_or(Some(Widen::Never), |value| {
             value.choice("a way to widen", &words(Widen::ALL, Widen::name))
         });
-        Self { action, peers, widen, lifetime }
+        let rules_from = table.optional("rules-from", "\"samples\"");
+        let rules_from = rules_from.map_or(Some(RuleSource::Signature), |value| {
+            let action = action.as_ref().map(|(action, _): &(ResponseAction, _)| *action);
+            if let Some(action @ (ResponseAction::Observe | ResponseAction::Rtbh)) = action {
+                let message = format!("the action `{}` makes no rules", action.name());
+                value.error(message, "remove `rules-from`, or write `flowspec` or `local`");
+                return None;
+            }
+            value.choice("what rules are made from", &words(RuleSource::ALL, RuleSource::name))
+        });
+        Self { action, peers, widen, rules_from, lifetime }
     }
 
     /// The action, if it could be read.

@@ -123,12 +123,20 @@ pub(super) fn budgets(table: &Table<'_>) -> Option<Budgets> {
     let per_group = number("per-group", "200", standard.per_group, Budgets::MOST_MITIGATIONS);
     let rules_per_attack =
         number("rules-per-attack", "4", standard.rules_per_attack, Budgets::MOST_RULES_PER_ATTACK);
+    let tcam_entries = table
+        .optional("tcam-entries", "128")
+        .map_or(Some(standard.tcam_entries), |value| value.integer(1..=Budgets::MOST_TCAM_ENTRIES));
+    let collateral = table
+        .optional("collateral", "0.001")
+        .map_or(Some(standard.collateral), |value| value.float(0.0..=Budgets::MOST_COLLATERAL));
     let kernel_rules =
         number("kernel-rules", "200", standard.kernel_rules, Budgets::MOST_KERNEL_RULES);
     Some(Budgets {
         mitigations: mitigations?,
         per_group: per_group?,
         rules_per_attack: rules_per_attack?,
+        tcam_entries: tcam_entries?,
+        collateral: collateral?,
         kernel_rules: kernel_rules?,
     })
 }

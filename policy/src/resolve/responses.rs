@@ -154,8 +154,15 @@ impl<'a> DraftResponse<'a> {
             before = draft.answer.chosen();
             let step = || {
                 let (min_lifetime, max_lifetime) = draft.answer.lifetime?;
-                let (when, peers, widen) = (when?, peers?, draft.answer.widen?);
-                Some(Step { when, action: before?, peers, widen, min_lifetime, max_lifetime })
+                Some(Step {
+                    when: when?,
+                    action: before?,
+                    peers: peers?,
+                    widen: draft.answer.widen?,
+                    rules_from: draft.answer.rules_from?,
+                    min_lifetime,
+                    max_lifetime,
+                })
             };
             steps.push(step());
         }
@@ -170,6 +177,7 @@ impl<'a> DraftResponse<'a> {
             action: self.answer.chosen()?,
             peers: peers?,
             widen: self.answer.widen?,
+            rules_from: self.answer.rules_from?,
             min_lifetime,
             max_lifetime,
             otherwise: self.otherwise?,

@@ -145,9 +145,9 @@ fn octave(length: u16) -> (u16, u16) {
     (low, low + (low - 1))
 }
 
-/// What a pattern hits of the traffic before, how many conditions it has, and how wide its band of
+/// What a pattern hits of the traffic before, what else of it may be hit, how many conditions it has, and how wide its band of
 /// lengths is: the least is the best.
-type Cost = (f64, Reverse<usize>, u16);
+type Cost = (f64, f64, Reverse<usize>, u16);
 
 /// Every candidate, those that cover most first.
 pub(super) fn find(
@@ -170,12 +170,11 @@ pub(super) fn find(
         if collateral > bounds.collateral || candidate.tcam_entries > bounds.tcam_entries {
             continue;
         }
-        let better = best
-            .get(&candidate.hits.during)
-            .is_none_or(|(known, _)| (collateral, conditions, width) < *known);
+        let cost = (collateral, candidate.exposure, conditions, width);
+        let better = best.get(&candidate.hits.during).is_none_or(|(known, _)| cost < *known);
         if better && allowed(&candidate.rule) {
             let key = candidate.hits.during.clone();
-            best.insert(key, ((collateral, conditions, width), candidate));
+            best.insert(key, (cost, candidate));
         }
     }
     let mut candidates: Vec<Candidate> = best.into_values().map(|(_, it)| it).collect();
@@ -190,7 +189,7 @@ pub(super) fn find(
         }
     }
     candidates.sort_by(|one, other| {
-        let gain = |candidate: &Candidate| material.gain(&candidate.hits, &Hits::default());
+        let gain = |it: &Candidate| material.gain(&it.hits, &Hits::default()) - it.exposure;
         gain(other).total_cmp(&gain(one)).then_with(|| one.rule.cmp(&other.rule))
     });
     candidates.truncate(MOST_CANDIDATES);

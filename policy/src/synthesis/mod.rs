@@ -38,6 +38,9 @@ pub const MIN_BEFORE: usize = 32;
 pub const MAX_RECORDS: usize = 1024;
 /// A rule that adds a smaller share of the attack than this is not worth its place.
 pub const MIN_GAIN: f64 = 0.002;
+/// How many times over what was seen before may come again: what of the attack's sample is no more
+/// than that may be the target's own traffic.
+const DOUBT: f64 = 3.0;
 /// Rules that together cover a smaller share of the attack than this are no answer to it.
 pub const MIN_COVERED: f64 = 0.5;
 /// A single rule for a whole prefix must cover this much.
@@ -281,6 +284,8 @@ struct Material<'a> {
     rates: Vec<f64>,
     /// The same before; only of what nobody asked for, which goes on during the attack.
     usual: Vec<f64>,
+    /// The same of everything before.
+    everything: Vec<f64>,
     /// The attack's packets a second.
     excess: f64,
     /// Shares of the traffic before: of packets and of bytes.
@@ -320,6 +325,7 @@ impl<'a> Material<'a> {
             before,
             rates,
             usual,
+            everything: before.iter().map(rate).collect(),
             excess,
             packets: shares(&weight),
             bytes: shares(&|packet| weight(packet) * f64::from(packet.length)),
@@ -356,6 +362,20 @@ impl<'a> Material<'a> {
             - sum(&self.usual, &hits.before, &others.before)
     }
 
+    /// Packets a second of the traffic before that `rule` would match whatever their length,
+    /// [`DOUBT`] times.
+    fn exposure(&self, rule: &FlowSpecRule) -> f64 {
+        let kept = rule.components().iter();
+        let kept = kept.filter(|it| !matches!(it, FlowSpecComponent::PacketLength(_))).cloned();
+        let Ok(relaxed) = FlowSpecRule::new(rule.family(), kept.collect::<Vec<_>>()) else {
+            return 0.0;
+        };
+        let matched = self.before.iter().zip(&self.everything);
+        let rate: f64 =
+            matched.filter(|(packet, _)| relaxed.matches(packet)).map(|(_, rate)| rate).sum();
+        rate * DOUBT
+    }
+
     /// The share of the traffic before, in packets or bytes, whichever is more.
     fn collateral(&self, hits: &Hits) -> f64 {
         let sum = |shares: &[f64]| {
@@ -374,13 +394,17 @@ struct Candidate {
     pattern: Option<pattern::Pattern>,
     hits: Hits,
     tcam_entries: u32,
+    /// Packets a second of the traffic before that nothing but their length tells from what it
+    /// matches. A sample is too small to know every length: of what it adds, so much is doubtful.
+    exposure: f64,
 }
 
 impl Candidate {
     fn new(material: &Material<'_>, rule: FlowSpecRule, pattern: Option<pattern::Pattern>) -> Self {
         let hits = material.hits(|packet| rule.matches(packet));
         let tcam_entries = tcam_entries(&rule);
-        Self { rule, pattern, hits, tcam_entries }
+        let exposure = material.exposure(&rule);
+        Self { rule, pattern, hits, tcam_entries, exposure }
     }
 }
 

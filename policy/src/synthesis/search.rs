@@ -59,6 +59,11 @@ pub(super) fn union(material: &Material<'_>, chosen: &[Candidate]) -> Hits {
     together
 }
 
+/// Packets a second that `candidate` adds to `others`, less what is doubtful of them.
+fn certain(material: &Material<'_>, candidate: &Candidate, others: &Hits) -> f64 {
+    material.gain(&candidate.hits, others) - candidate.exposure
+}
+
 /// The best that was found. Greedy by gain and greedy by gain for each entry each may be far from
 /// the best; the better of both is not (Leskovec et al. 2007).
 pub(super) fn choose(
@@ -70,7 +75,10 @@ pub(super) fn choose(
 ) -> Vec<Candidate> {
     let by_gain = greedy(material, candidates, bounds, Weighing::Gain, Vec::new());
     let per_entry = greedy(material, candidates, bounds, Weighing::PerEntry, Vec::new());
-    let score = |chosen: &[Candidate]| material.coverage(&union(material, chosen));
+    let score = |chosen: &[Candidate]| {
+        let doubtful: f64 = chosen.iter().map(|candidate| candidate.exposure).sum();
+        material.coverage(&union(material, chosen)) - doubtful / material.excess
+    };
     let mut chosen = if score(&per_entry) > score(&by_gain) { per_entry } else { by_gain };
     for _ in 0..MOST_ROUNDS {
         let before = score(&chosen);
@@ -106,7 +114,7 @@ fn greedy(
     let mut together = union(material, &chosen);
     let mut entries: u32 = chosen.iter().map(|it| it.tcam_entries).sum();
     let worth = |candidate: &Candidate, together: &Hits| {
-        let gain = material.gain(&candidate.hits, together);
+        let gain = certain(material, candidate, together);
         match weighing {
             Weighing::Gain => gain,
             Weighing::PerEntry => gain / f64::from(candidate.tcam_entries.max(1)),
@@ -126,12 +134,12 @@ fn greedy(
             heap.push(now);
             continue;
         }
-        if material.gain(&candidate.hits, &together) < MIN_GAIN * material.excess {
+        if certain(material, candidate, &together) < MIN_GAIN * material.excess {
             // By gain the others add less still.
-            if matches!(weighing, Weighing::Gain) {
-                break;
+            match weighing {
+                Weighing::Gain => break,
+                Weighing::PerEntry => continue,
             }
-            continue;
         }
         let mut wider = together.clone();
         wider.add(&candidate.hits);
@@ -215,7 +223,7 @@ fn generalise(
     for index in 0..chosen.len() {
         let Some(current) = chosen.get(index).cloned() else { continue };
         let Some(pattern) = current.pattern.as_ref() else { continue };
-        for wider in wider(pattern) {
+        for wider in wider(pattern, current.exposure) {
             let Some(new) = candidate(target, material, wider, allowed) else { continue };
             let same = new.hits.before == current.hits.before;
             if same && fits(material, chosen, &[index], &new, bounds) {
@@ -229,12 +237,13 @@ fn generalise(
 }
 
 /// Forms of `pattern` that match more, the widest first.
-fn wider(pattern: &Pattern) -> Vec<Pattern> {
+fn wider(pattern: &Pattern, exposure: f64) -> Vec<Pattern> {
     let Some((low, high)) = pattern.length.filter(|(low, high)| low < high) else {
         return Vec::new();
     };
     let with = |length| Pattern { length, ..pattern.clone() };
-    let more = ((high - low) / WIDENING).max(FEW_OCTETS);
+    // Other traffic may have the lengths beyond.
+    let more = if exposure > 0.0 { 0 } else { (high - low) / WIDENING }.max(FEW_OCTETS);
     let mut forms = Vec::new();
     // Ports or a type tell it well enough alone.
     if !pattern.source_ports.is_empty() || pattern.source.is_some() || pattern.icmp_type.is_some() {
@@ -254,7 +263,7 @@ fn drop_idle(material: &Material<'_>, chosen: &mut Vec<Candidate>) {
         index -= 1;
         let mut others = chosen.clone();
         let candidate = others.remove(index);
-        let gain = material.gain(&candidate.hits, &union(material, &others));
+        let gain = certain(material, &candidate, &union(material, &others));
         if gain < MIN_GAIN * material.excess && !others.is_empty() {
             chosen.remove(index);
         }

@@ -100,7 +100,7 @@ fn rules_match_the_attack_and_spare_the_rest() {
             "answers of resolvers, beside answers that were asked for",
             repeated(100, |it| udp(it, (53, 1000 + u16::try_from(it).unwrap()), long(it))),
             &[
-                "flow4 { destination 203.0.113.7/32; protocol =17; source-port =53; packet-length >=1176&<=1323 }",
+                "flow4 { destination 203.0.113.7/32; protocol =17; source-port =53; packet-length >=1192&<=1307 }",
             ],
         ),
         (

@@ -152,6 +152,7 @@ fn an_attack_that_changes_all_the_time_climbs_the_ladder() {
         action: ResponseAction::Rtbh,
         peers: vec!["router".to_owned()],
         widen: Widen::Never,
+        rules_from: RuleSource::Signature,
         min_lifetime: Duration::from_secs(60),
         max_lifetime: Duration::from_secs(3600),
     }];

@@ -30,6 +30,7 @@ fn step(action: ResponseAction, when: Condition) -> Step {
         action,
         peers,
         widen: Widen::Never,
+        rules_from: RuleSource::Signature,
         min_lifetime: Duration::from_secs(60),
         max_lifetime: Duration::from_secs(3600),
     }
