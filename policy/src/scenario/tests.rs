@@ -132,7 +132,7 @@ fn an_explanation_says_which_rules_and_why() {
       `name-servers-rate-limit` (flowspec rate-limit 50.0 Mbps): not for group `web`
       `blackhole-critical` (rtbh): wants severity critical, and this is high
       `drop-reflection` (flowspec discard): not for syn-flood
-      `limit-floods` (flowspec rate-limit 10.0 kpps): matches
+      `limit-floods` (flowspec rate-limit 10.0 kpps, rules from samples; by signature here, where there are none): matches
       `scrub-at-night` (flowspec redirect 65010:666): not for syn-flood
       `small-ones-here` (local discard): matches
       `tell-people` (observe): matches

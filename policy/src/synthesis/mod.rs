@@ -382,7 +382,8 @@ impl<'a> Material<'a> {
             let hit = shares.iter().enumerate().filter(|(index, _)| has(&hits.before, *index));
             hit.map(|(_, share)| share).sum::<f64>()
         };
-        sum(&self.packets).max(sum(&self.bytes)).min(1.0)
+        // The sum of nothing is -0.
+        sum(&self.packets).max(sum(&self.bytes)).min(1.0) + 0.0
     }
 }
 

@@ -4,12 +4,12 @@ use tidegate_model::{AttackSample, PacketRecord, PacketSample, Part, Sender};
 
 use super::*;
 
-fn packet(source_port: u16, length: u16, sender: Sender) -> PacketRecord {
+fn packet(source_port: u16, to: u16, length: u16, sender: Sender) -> PacketRecord {
     PacketRecord {
         source: "198.51.100.9".parse().unwrap(),
         protocol: 17,
         part: Part::Whole,
-        ports: Some((source_port, 40_000)),
+        ports: Some((source_port, 40_000 + to)),
         tcp_flags: None,
         icmp_type: None,
         length,
@@ -20,10 +20,10 @@ fn packet(source_port: u16, length: u16, sender: Sender) -> PacketRecord {
 
 /// Answers of time servers, of which those of one length were asked for.
 fn sample(attack_port: u16) -> AttackSample {
-    let asked = |index: u16| packet(123, 76 + index % 2, Sender::Welcome);
+    let asked = |index: u16| packet(123, index, 76 + index % 2, Sender::Welcome);
     AttackSample {
         during: PacketSample {
-            records: vec![packet(attack_port, 468, Sender::Unasked); 64],
+            records: (0..128).map(|to| packet(attack_port, to, 468, Sender::Unasked)).collect(),
             seconds: 1.0,
         },
         before: PacketSample { records: (0..64).map(asked).collect(), seconds: 10.0 },
@@ -97,7 +97,7 @@ fn signatures_serve_where_samples_do_not() {
 fn each_peer_gets_what_it_can_express() {
     let mut policy = from_samples();
     policy.peers.push(peer("second", Family::ALL));
-    policy.peers[1].address = "10.99.0.3".parse().unwrap();
+    policy.peers[1].location = Location::Host("10.99.0.3".parse().unwrap());
     policy.peers[1].flowspec.components_v4.remove(&crate::profile::Component::PacketLength);
     policy.responses[0].peers.push("second".to_owned());
     let mut planner = planner(policy);

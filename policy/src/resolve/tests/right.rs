@@ -275,6 +275,11 @@ fn in_the_reference(key: &str) -> (String, &str) {
             _ => {}
         }
     }
+    if let ["detection", "interface-thresholds", metrics @ ..] = parts.as_slice() {
+        let table =
+            ["groups", "NAME", "thresholds"].into_iter().chain(metrics.iter().map(|_| "METRIC"));
+        return (table.collect::<Vec<_>>().join("."), key);
+    }
     if let ["responses", "then", rest @ ("filter" | "lifetime")] = parts.as_slice() {
         return (format!("responses.{rest}"), key);
     }
