@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tidegate_detector::capture::CaptureError;
 use tidegate_detector::capture::file::{CaptureFile, Frame, Oddities};
-use tidegate_detector::forensics::Recorder;
+use tidegate_detector::forensics::{Record, Recorder};
 use tidegate_detector::{Meter, TICK};
 use tidegate_model::{AttackEvent, BackendState, OutcomeKind, Timestamp};
 use tidegate_policy::Policy;
@@ -75,10 +75,10 @@ pub fn replay_into(
         match file.next_frame() {
             Ok(Some(frame)) => {
                 run.advance(frame.time)?;
+                let place = run.meter.observe(frame.link, frame.data, frame.wire_length);
                 if let Some(forensics) = &mut run.forensics {
-                    forensics.record(&frame);
+                    forensics.record(place, &frame);
                 }
-                run.meter.observe(frame.link, frame.data, frame.wire_length);
                 frames += 1;
             }
             Ok(None) => break None,
@@ -130,11 +130,12 @@ struct Forensics {
 }
 
 impl Forensics {
-    fn record(&mut self, frame: &Frame<'_>) {
+    fn record(&mut self, place: Option<u32>, frame: &Frame<'_>) {
         let Frame { time, link, data, wire_length } = *frame;
         let recorder =
             self.recorder.get_or_insert_with(|| Recorder::new(self.archive.budget(), time));
-        recorder.record(0, link, time.as_nanos(), data, wire_length);
+        let time = time.as_nanos();
+        recorder.record(place, Record { time, interface: 0, link, data, wire_length });
     }
 
     fn finish_tick(&mut self, end: Timestamp) {

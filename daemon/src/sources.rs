@@ -146,8 +146,7 @@ impl Sums {
         if self.all.len() >= MAX_SUMS && !self.all.contains_key(attack) {
             return;
         }
-        let new =
-            || Sum { census: Census::new(census.target()), done: 0, until: None, report_at: now };
+        let new = || Sum { census: census.fresh(), done: 0, until: None, report_at: now };
         let sum = self.all.entry(*attack).or_insert_with(new);
         sum.census.merge(census, &mut self.room);
         if *last {
@@ -294,14 +293,13 @@ mod tests {
     }
 
     fn part(attack: u64, sources: std::ops::Range<u8>, last: bool) -> SourcePart {
-        let mut census = Census::new("203.0.113.9".parse().unwrap());
+        let mut census = Census::new("203.0.113.9".parse().unwrap(), 7);
         let mut room = 1 << 20;
         for number in sources {
             let source = IpAddr::from([192, 0, 2, number]);
             let hash = (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             census.add((source, hash), 60, 100, &mut room);
         }
-        census.settle(&mut room);
         SourcePart { attack: AttackId(attack), census, last }
     }
 

@@ -161,3 +161,64 @@ fn the_policy_is_loaded_anew() {
     event("stopped");
     assert_eq!(running.0.wait().unwrap().code(), Some(0));
 }
+
+/// A flood through loopback in a network of its own, by whoever writes to `/dev/udp`.
+#[test]
+fn an_incident_says_who_sent() {
+    if !may_capture() {
+        eprintln!("skipped an_incident_says_who_sent: capturing needs root");
+        return;
+    }
+    let folder = workplace();
+    let policy = format!(
+        "{POLICY}[groups.default.thresholds]\nudp = {{ packets = 50 }}\n\
+         [detection]\nexit-hold = \"1s\"\n"
+    );
+    fs::write(folder.path().join("policy/policy.toml"), policy).unwrap();
+    let config = "policy = \"policy\"\n[capture]\ninterface = \"lo\"\nworkers = 2\n\
+                  buffer-bytes = 2_097_152\n[incidents]\ndatabase = \"incidents.db\"\n";
+    fs::write(folder.path().join("tidegate.toml"), config).unwrap();
+    let script = "ip link set lo up && ip address add 203.0.113.9/32 dev lo && exec \"$@\"";
+    let child = Command::new("unshare")
+        .args(["--net", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_tidegate")])
+        .args(["run", "-c", "tidegate.toml", "--json"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut running = Running(child);
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let mut event = |name: &str| {
+        loop {
+            let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            if event["event"] == name {
+                return;
+            }
+        }
+    };
+    event("started");
+    let flood = "for n in $(seq 3000); do echo > /dev/udp/203.0.113.9/9; done 2> /dev/null; exit 0";
+    let (process, network) = (running.0.id().to_string(), "--net");
+    let sent = Command::new("nsenter")
+        .args(["--target", &process, network, "bash", "-c", flood])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+    event("attack-ended");
+    let database = rusqlite::Connection::open(folder.path().join("incidents.db")).unwrap();
+    let begin = Instant::now();
+    let census = loop {
+        let query = "SELECT document FROM incidents";
+        let document: Option<String> = database.query_row(query, [], |row| row.get(0)).ok();
+        let document: Value = serde_json::from_str(&document.unwrap_or("{}".to_owned())).unwrap();
+        if document["census"]["packets"].as_u64() > Some(100) {
+            break document["census"].clone();
+        }
+        assert!(begin.elapsed() < DEADLINE, "{document}");
+        std::thread::yield_now();
+    };
+    assert_eq!((&census["sources"], &census["exact"]), (&1.into(), &true.into()), "{census}");
+    assert_eq!(census["talkers"][0]["source"], "203.0.113.9");
+    running.signal("-TERM");
+    event("stopped");
+}

@@ -147,7 +147,7 @@ fn peak() -> u64 {
 
 fn sources(number: u64) {
     let before = peak();
-    let mut census = Census::new("203.0.113.9".parse().unwrap());
+    let mut census = Census::new("203.0.113.9".parse().unwrap(), 2);
     let (mut room, mut lot) = (MEMORY, Lot(2));
     let begin = spent();
     for _ in 0..number {
@@ -157,7 +157,6 @@ fn sources(number: u64) {
         let source = IpAddr::from(((hash >> 32) as u32).to_be_bytes());
         census.add((source, hash), 64, 64, &mut room);
     }
-    census.settle(&mut room);
     let cost = (spent() - begin).as_secs_f64() * 1e9 / number as f64;
     println!("{number} sources drawn by lot: {cost:.1} ns each, {}", census.distinct());
     println!("  memory at its peak {} MiB, {before} MiB before", peak());

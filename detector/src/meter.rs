@@ -96,7 +96,7 @@ impl Meter {
             owed: Owed::new(),
             handshakes: Handshakes::new(),
             random: Random::new(seed),
-            censuses: Censuses::new(MEMORY),
+            censuses: Censuses::new(MEMORY, seed),
             allowed: Space::of_prefixes(&config.allowed),
             summary: TrafficSummary {
                 evicted: vec![0; config.groups.len()],
@@ -126,7 +126,7 @@ impl Meter {
     /// Keeps the sources of attacks within so many octets instead of [`MEMORY`].
     #[must_use]
     pub fn counting_within(mut self, octets: usize) -> Self {
-        self.censuses = Censuses::new(octets);
+        self.censuses.keep_within(octets);
         self
     }
 
@@ -141,8 +141,9 @@ impl Meter {
     }
 
     /// Counts one frame. `wire_length` is its length before it was cut for the capture, in bytes.
+    /// Returns the place in the table of the protected address that it is for, if it is for one.
     #[inline]
-    pub fn observe(&mut self, link: LinkType, frame: &[u8], wire_length: u32) {
+    pub fn observe(&mut self, link: LinkType, frame: &[u8], wire_length: u32) -> Option<u32> {
         self.summary.packets += 1;
         match parse(link, frame, wire_length) {
             Ok(packet) => {
@@ -152,26 +153,38 @@ impl Meter {
                     let inner = parse_inner(link, frame, wire_length, self.tunnels);
                     let group = |inner: &Packet<'_>| self.space.group_of(inner.destination);
                     if let Some((inner, group)) = inner.and_then(|it| Some((it, group(&it)?))) {
-                        return self.count_inside(&inner, packet.source, group, bytes);
+                        return Some(self.count_inside(&inner, packet.source, group, bytes));
                     }
                 }
-                self.count(&packet, bytes);
+                self.count(&packet, bytes)
             }
-            Err(Unreadable::NotIp) => self.summary.not_ip += 1,
-            Err(Unreadable::Malformed) => self.summary.malformed += 1,
+            Err(Unreadable::NotIp) => {
+                self.summary.not_ip += 1;
+                None
+            }
+            Err(Unreadable::Malformed) => {
+                self.summary.malformed += 1;
+                None
+            }
         }
     }
 
     /// Counts what is inside a tunnel packet from `sender` at the protected address it is for. Who
     /// sends is only known of the tunnel: the source inside proves nothing, asks for nothing and is
     /// on no list.
-    fn count_inside(&mut self, inner: &Packet<'_>, sender: IpAddr, group: GroupIndex, bytes: u64) {
+    fn count_inside(
+        &mut self,
+        inner: &Packet<'_>,
+        sender: IpAddr,
+        group: GroupIndex,
+        bytes: u64,
+    ) -> u32 {
         self.summary.malformed += u64::from(inner.damaged);
-        self.count_inbound(inner, sender, TrafficClass::of(inner), group, bytes);
+        self.count_inbound(inner, sender, TrafficClass::of(inner), group, bytes)
     }
 
     #[inline]
-    fn count(&mut self, packet: &Packet<'_>, bytes: u64) {
+    fn count(&mut self, packet: &Packet<'_>, bytes: u64) -> Option<u32> {
         self.summary.malformed += u64::from(packet.damaged);
         let toward = self.space.group_of(packet.destination);
         // Between two protected hosts the source proves nothing: what is forged in the name of one
@@ -180,15 +193,13 @@ impl Meter {
         let from = if inward { None } else { self.space.group_of(packet.source) };
         if toward.is_none() && from.is_none() {
             self.summary.unprotected += 1;
-            return;
+            return None;
         }
         let class = TrafficClass::of(packet);
         if let Some(group) = from {
             self.count_outbound(packet, class, group);
         }
-        if let Some(group) = toward {
-            self.count_inbound(packet, packet.source, class, group, bytes);
-        }
+        Some(self.count_inbound(packet, packet.source, class, toward?, bytes))
     }
 
     /// A protected host sends: note what it asks for.
@@ -220,6 +231,7 @@ impl Meter {
         }
     }
 
+    /// A protected host is sent something. Returns its place.
     #[inline]
     fn count_inbound(
         &mut self,
@@ -228,8 +240,22 @@ impl Meter {
         class: TrafficClass,
         group: GroupIndex,
         bytes: u64,
-    ) {
+    ) -> u32 {
         let index = self.place_of(packet.destination, group);
+        self.count_at(index, packet, sender, class, group, bytes);
+        index
+    }
+
+    #[inline]
+    fn count_at(
+        &mut self,
+        index: u32,
+        packet: &Packet<'_>,
+        sender: IpAddr,
+        class: TrafficClass,
+        group: GroupIndex,
+        bytes: u64,
+    ) {
         let Some(slot) = self.table.slots.get_mut(index as usize) else { return };
         slot.touch();
         if !slot.pending {
@@ -348,7 +374,6 @@ impl Meter {
         self.detailed = 0;
         self.asked.advance(end);
         self.handshakes.advance(end);
-        self.censuses.settle();
         self.sweep(summary.span());
         self.together_due += summary.span();
         if self.together_due >= SWEEP_INTERVAL {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tidegate_detector::LinkType;
 use tidegate_detector::capture::file::CaptureFile;
-use tidegate_detector::forensics::Recorder;
+use tidegate_detector::forensics::{Record, Recorder};
 use tidegate_model::{
     AttackVector, BitsPerSecond, Confidence, Limit, Metric, PacketsPerSecond, Rate, Timestamp,
     Trigger, VectorEstimate,
@@ -61,7 +61,8 @@ fn segment(milliseconds: i64) -> Segment {
     let time = ONSET.as_nanos().checked_add_signed(milliseconds * 1_000_000).unwrap();
     let mut recorder =
         Recorder::new(Budget { rate: 1 << 20, burst: 1 << 20 }, Timestamp::from_nanos(time));
-    recorder.record(0, LinkType::RawIp, time, &bytes, 28);
+    let (link, data) = (LinkType::RawIp, &bytes[..]);
+    recorder.record(None, Record { time, interface: 0, link, data, wire_length: 28 });
     recorder.hand_over().unwrap()
 }
 

@@ -1,8 +1,7 @@
 //! Who sends: the sources of one attack.
 //!
-//! Every source address once, exactly, while there is room: IPv4 in a compressed bitmap
-//! (Lemire et al., "Roaring bitmaps", 2018), IPv6 in a set. How many there are is always known,
-//! beyond the room as an estimate whose error is said. The sources that send most are counted,
+//! Every source address once, exactly, while there is room, in a table of five octets for a place.
+//! How many there are is always known, beyond the room as an estimate whose error is said. The sources that send most are counted,
 //! each within a stated error, and what speaks for forged addresses is measured.
 //!
 //! Bounds: [`MAX_CENSUSES`] attacks at a time, and [`MEMORY`] octets for all of them together,
@@ -113,14 +112,24 @@ pub struct Census {
 }
 
 impl Census {
-    /// Nothing came to `target` yet.
+    /// Nothing came to `target` yet. `seed` keys the tables.
     #[must_use]
-    pub fn new(target: Prefix) -> Self {
+    pub fn new(target: Prefix, seed: u64) -> Self {
+        Self::with(target, Sources::new(FixedState::with_seed(seed)))
+    }
+
+    /// Nothing came to the same target yet.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self::with(self.target, self.sources.fresh())
+    }
+
+    fn with(target: Prefix, sources: Sources) -> Self {
         Self {
             target,
             packets: 0,
             bytes: 0,
-            sources: Sources::default(),
+            sources,
             talkers: Talkers::default(),
             spoofing: spoofing::Signs::default(),
         }
@@ -149,12 +158,6 @@ impl Census {
         self.spoofing.insert(source, ttl);
     }
 
-    /// Makes the sources of the latest packets known to what is read here; the meter does so with
-    /// every tick.
-    pub fn settle(&mut self, room: &mut usize) {
-        self.sources.settle(room);
-    }
-
     /// Adds what another meter counted, with hashes of the same seed.
     pub fn merge(&mut self, other: &Self, room: &mut usize) {
         self.packets += other.packets;
@@ -170,7 +173,7 @@ impl Census {
         self.sources.distinct()
     }
 
-    /// Every source that is kept, in order: all of them if [`Census::distinct`] is exact.
+    /// Every source that is kept, in no order: all of them if [`Census::distinct`] is exact.
     pub fn sources(&self) -> impl Iterator<Item = IpAddr> {
         self.sources.iter()
     }
@@ -210,7 +213,7 @@ impl Census {
 
     /// Octets that the exact sets take at most.
     #[must_use]
-    pub const fn cost(&self) -> usize {
+    pub fn cost(&self) -> usize {
         self.sources.cost()
     }
 }
@@ -258,6 +261,7 @@ pub(crate) struct Censuses {
     /// Their places do not change: hosts remember them.
     all: Vec<Option<(AttackId, Census)>>,
     room: usize,
+    seed: u64,
     refused: u64,
 }
 
@@ -273,14 +277,18 @@ pub(crate) struct Chosen {
 }
 
 impl Censuses {
-    pub(crate) const fn new(room: usize) -> Self {
-        Self { all: Vec::new(), room, refused: 0 }
+    pub(crate) const fn new(room: usize, seed: u64) -> Self {
+        Self { all: Vec::new(), room, seed, refused: 0 }
+    }
+
+    /// Before anything is counted.
+    pub(crate) fn keep_within(&mut self, octets: usize) {
+        self.room = octets;
     }
 
     /// Counts the sources of `attacks` from now on, and no others. Those that were counted before go
     /// on; the rest is given back.
     pub(crate) fn choose(&mut self, attacks: &[(AttackId, Prefix)]) -> Chosen {
-        self.settle();
         let mut chosen = Chosen { over: Vec::new(), changed: Vec::new() };
         for place in &mut self.all {
             let wanted = |(attack, census): &mut (AttackId, Census)| {
@@ -296,7 +304,7 @@ impl Censuses {
             if self.all.iter().flatten().any(|(known, _)| *known == attack) {
                 continue;
             }
-            let new = Some((attack, Census::new(target)));
+            let new = Some((attack, Census::new(target, self.seed)));
             if let Some(free) = self.all.iter_mut().find(|place| place.is_none()) {
                 *free = new;
             } else if self.all.len() < MAX_CENSUSES {
@@ -312,12 +320,11 @@ impl Censuses {
 
     /// What was counted, where anything was; counting begins anew.
     pub(crate) fn take(&mut self) -> Vec<(AttackId, Census)> {
-        self.settle();
         let mut taken = Vec::new();
         for (attack, census) in self.all.iter_mut().flatten() {
             if census.packets > 0 {
                 self.room += census.cost();
-                let new = Census::new(census.target);
+                let new = census.fresh();
                 taken.push((*attack, std::mem::replace(census, new)));
             }
         }
@@ -339,12 +346,6 @@ impl Censuses {
         if let Some(Some((_, census))) = self.all.get_mut(usize::from(index)) {
             let source = (packet.source, address_hash(hasher, packet.source));
             census.add(source, packet.ttl, bytes, &mut self.room);
-        }
-    }
-
-    pub(crate) fn settle(&mut self) {
-        for (_, census) in self.all.iter_mut().flatten() {
-            census.settle(&mut self.room);
         }
     }
 

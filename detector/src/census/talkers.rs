@@ -4,7 +4,7 @@
 //! smallest and inherits its count as its error: no count is too low, and none is too high by more
 //! than is said.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 const SETS: usize = 64;
 const WAYS: usize = 8;
@@ -22,61 +22,101 @@ pub struct Talker {
     pub error: u64,
 }
 
+/// Counters of one set, each kind in a row of its own: they are compared all at once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Set {
+    hashes: [u64; WAYS],
+    /// Zero is a place that is free.
+    packets: [u64; WAYS],
+    errors: [u64; WAYS],
+    bytes: [u64; WAYS],
+}
+
 /// Counters for the sources that send most.
 #[derive(Clone, Debug)]
-pub(super) struct Talkers(Box<[[Option<Talker>; WAYS]]>);
+pub(super) struct Talkers {
+    sets: Box<[Set]>,
+    sources: Box<[[IpAddr; WAYS]]>,
+}
 
 impl Default for Talkers {
     fn default() -> Self {
-        Self(vec![[None; WAYS]; SETS].into())
+        let nobody = [IpAddr::V4(Ipv4Addr::UNSPECIFIED); WAYS];
+        Self { sets: vec![Set::default(); SETS].into(), sources: vec![nobody; SETS].into() }
     }
 }
 
 impl Talkers {
     #[inline]
     pub(super) fn insert(&mut self, source: IpAddr, hash: u64, bytes: u64) {
-        let Some(set) = self.0.get_mut((hash >> 20) as usize & (SETS - 1)) else { return };
-        put(set, Talker { source, packets: 1, bytes, error: 0 });
+        self.put(hash, Talker { source, packets: 1, bytes, error: 0 });
     }
 
     /// What `other` counted, set by set: both were filled by the same hashes.
     pub(super) fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            theirs.iter().flatten().for_each(|talker| put(mine, *talker));
+        for (hash, talker) in other.iter() {
+            self.put(hash, talker);
         }
     }
 
     pub(super) fn most(&self, most: usize) -> Vec<Talker> {
-        let mut all: Vec<Talker> = self.0.iter().flatten().flatten().copied().collect();
+        let mut all: Vec<Talker> = self.iter().map(|(_, talker)| talker).collect();
         all.sort_by_key(|talker| (std::cmp::Reverse(talker.packets - talker.error), talker.source));
         // What may have sent nothing at all is no talker.
         all.retain(|talker| talker.packets > 2 * talker.error);
         all.truncate(most);
         all
     }
-}
 
-#[inline]
-fn put(set: &mut [Option<Talker>; WAYS], new: Talker) {
-    let mut smallest = (u64::MAX, 0);
-    for (way, held) in set.iter_mut().enumerate() {
-        match held {
-            Some(held) if held.source == new.source => {
-                held.packets += new.packets;
-                held.bytes = held.bytes.saturating_add(new.bytes);
-                held.error += new.error;
-                return;
-            }
-            Some(held) => smallest = smallest.min((held.packets, way)),
-            None => {
-                *held = Some(new);
-                return;
-            }
-        }
+    fn iter(&self) -> impl Iterator<Item = (u64, Talker)> {
+        self.sets.iter().zip(&self.sources).flat_map(|(set, sources)| {
+            let Set { hashes, packets, errors, bytes } = set;
+            let counts = packets.iter().zip(errors).zip(bytes);
+            let all = hashes.iter().zip(sources).zip(counts);
+            all.filter_map(|((&hash, &source), ((&packets, &error), &bytes))| {
+                (packets > 0).then_some((hash, Talker { source, packets, bytes, error }))
+            })
+        })
     }
-    if let Some(place) = set.get_mut(smallest.1) {
-        let inherited = smallest.0;
-        *place =
-            Some(Talker { packets: new.packets + inherited, error: new.error + inherited, ..new });
+
+    /// Counts what `new` sent. The whole hash stands for the source: two that share it are as rare
+    /// as 2^-64.
+    #[inline]
+    fn put(&mut self, hash: u64, new: Talker) {
+        let index = (hash >> 20) as usize & (SETS - 1);
+        let (Some(set), Some(sources)) = (self.sets.get_mut(index), self.sources.get_mut(index))
+        else {
+            return;
+        };
+        let known = set
+            .hashes
+            .iter()
+            .zip(&set.packets)
+            .position(|(held, packets)| *held == hash && *packets > 0);
+        let way = known.unwrap_or_else(|| {
+            let mut smallest = (u64::MAX, 0);
+            for (way, packets) in set.packets.iter().enumerate() {
+                if *packets < smallest.0 {
+                    smallest = (*packets, way);
+                }
+            }
+            smallest.1
+        });
+        let (Some(held), Some(packets), Some(error), Some(bytes), Some(source)) = (
+            set.hashes.get_mut(way),
+            set.packets.get_mut(way),
+            set.errors.get_mut(way),
+            set.bytes.get_mut(way),
+            sources.get_mut(way),
+        ) else {
+            return;
+        };
+        if known.is_none() {
+            // What the one before was counted under is the new one's error.
+            (*held, *source, *error, *bytes) = (hash, new.source, *packets, 0);
+        }
+        *packets += new.packets;
+        *error += new.error;
+        *bytes = bytes.saturating_add(new.bytes);
     }
 }

@@ -19,6 +19,14 @@ const SAMPLING: u32 = 64;
 /// The part of a tick's budget, in quarters, in which every packet is copied.
 const FULL_QUARTERS: usize = 3;
 
+/// Packets to one address that are copied in full in a second, as far as the budget goes; of those
+/// after them a sample is: a flood on one must not use up what all others need.
+const FULL_OF_ONE: u16 = 1_000;
+
+/// Counters of packets by the place of the address that they are for. Places beyond share them.
+const PLACES: usize = 4096;
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Octets before the packet in a record.
 const HEADER: usize = 20;
 
@@ -31,7 +39,8 @@ pub struct Budget {
     pub burst: u64,
 }
 
-/// Copies packets to a buffer, every one while the budget lasts, then a sample, then none.
+/// Copies packets to a buffer: the first of each address in a second, then a sample of its packets;
+/// and of all of them together every one while the budget lasts, then a sample, then none.
 #[derive(Debug)]
 pub struct Recorder {
     budget: Budget,
@@ -44,6 +53,9 @@ pub struct Recorder {
     /// Packets until the next one of the sample.
     skip: u32,
     left_out: u64,
+    /// Packets to each address in this second.
+    of_place: Box<[u16]>,
+    second: Timestamp,
     /// When the buffer's first tick began, and when the latest ended.
     from: Timestamp,
     until: Timestamp,
@@ -62,6 +74,8 @@ impl Recorder {
             most: 0,
             skip: SAMPLING,
             left_out: 0,
+            of_place: vec![0; PLACES].into(),
+            second: now,
             from: now,
             until: now,
             length_at_tick: 0,
@@ -70,19 +84,14 @@ impl Recorder {
         recorder
     }
 
-    /// Copies `data`, captured on `interface` at `time` in nanoseconds since the Unix epoch, if the
-    /// budget allows.
+    /// Copies the packet of `record`, if the budget allows. `place` is that of the protected address
+    /// that it is for, as [`Meter::observe`](crate::Meter::observe) says.
     #[inline]
-    pub fn record(
-        &mut self,
-        interface: u16,
-        link: LinkType,
-        time: u64,
-        data: &[u8],
-        wire_length: u32,
-    ) {
+    pub fn record(&mut self, place: Option<u32>, record: Record<'_>) {
+        let Record { time, interface, link, data, wire_length } = record;
         let end = self.buffer.len() + HEADER + data.len();
-        if end > self.full && !self.is_of_sample(end) {
+        let many = place.is_some_and(|place| self.has_many(place));
+        if (many || end > self.full) && !self.is_of_sample(end) {
             self.left_out += 1;
             return;
         }
@@ -95,6 +104,16 @@ impl Recorder {
         }
         self.buffer.extend_from_slice(&header);
         self.buffer.extend_from_slice(data);
+    }
+
+    /// Counts a packet to the address at `place`; whether it is beyond those that are copied in full.
+    #[inline]
+    fn has_many(&mut self, place: u32) -> bool {
+        let count = self.of_place.get_mut(place as usize & (PLACES - 1));
+        count.is_some_and(|count| {
+            *count = count.saturating_add(1);
+            *count > FULL_OF_ONE
+        })
     }
 
     fn is_of_sample(&mut self, end: usize) -> bool {
@@ -114,6 +133,10 @@ impl Recorder {
         let credit = self.credit.saturating_sub(used as u64).saturating_add(earned);
         self.credit = credit.min(self.budget.burst.max(self.tick_rate()));
         self.until = end;
+        if end.since(self.second) >= SECOND {
+            self.second = end;
+            self.of_place.fill(0);
+        }
         let due = self.buffer.len() > CAPACITY / 2 || end.since(self.from) >= HAND_OVER;
         let segment = due.then(|| self.hand_over()).flatten();
         self.allot();
@@ -168,7 +191,7 @@ pub struct Segment {
 pub struct Record<'a> {
     /// When it was captured, in nanoseconds since the Unix epoch, by the kernel's clock.
     pub time: u64,
-    /// Number of the interface, as given to [`Recorder::record`].
+    /// Number of the interface.
     pub interface: u16,
     /// What the packet begins with.
     pub link: LinkType,
@@ -216,40 +239,39 @@ mod tests {
         Timestamp::ZERO + TICK * ticks
     }
 
+    fn record(time: u64, data: &[u8]) -> Record<'_> {
+        Record { time, interface: 3, link: LinkType::Ethernet, data, wire_length: 1500 }
+    }
+
     fn recorder(rate: u64, burst: u64) -> Recorder {
         Recorder::new(Budget { rate, burst }, at(0))
     }
 
     fn put(recorder: &mut Recorder, count: u64) {
         for time in 0..count {
-            recorder.record(3, LinkType::Ethernet, time, &DATA, 1500);
+            recorder.record(None, record(time, &DATA));
         }
     }
 
     #[test]
     fn what_is_copied_comes_out_again() {
         let mut recorder = recorder(1 << 20, 1 << 20);
-        recorder.record(3, LinkType::RawIp, u64::MAX - 1, &[1, 2, 3], 1500);
-        recorder.record(0, LinkType::LinuxCooked2, 5, &[], 0);
+        let given = [
+            Record { time: u64::MAX - 1, link: LinkType::RawIp, ..record(0, &[1, 2, 3]) },
+            Record {
+                time: 5,
+                interface: 0,
+                link: LinkType::LinuxCooked2,
+                data: &[],
+                wire_length: 0,
+            },
+        ];
+        given.iter().for_each(|given| recorder.record(Some(9), *given));
         assert_eq!(recorder.finish_tick(at(1)), None, "little and young");
         let segment = recorder.finish_tick(at(10)).unwrap();
         assert_eq!((segment.from, segment.until, segment.left_out), (at(0), at(10), 0));
         let records: Vec<_> = segment.records().collect();
-        let first = Record {
-            time: u64::MAX - 1,
-            interface: 3,
-            link: LinkType::RawIp,
-            data: &[1, 2, 3],
-            wire_length: 1500,
-        };
-        let second = Record {
-            time: 5,
-            interface: 0,
-            link: LinkType::LinuxCooked2,
-            data: &[],
-            wire_length: 0,
-        };
-        assert_eq!(records, [first, second]);
+        assert_eq!(records, given);
         assert_eq!(recorder.finish_tick(at(30)), None, "nothing came");
     }
 
@@ -280,6 +302,29 @@ mod tests {
         }
         // Ten seconds at the rate and one burst, less what a tick's part does not divide into.
         assert!((1_500_000..=1_800_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn a_flood_on_one_address_leaves_room_for_the_others() {
+        let mut recorder = recorder(1 << 20, 1 << 20);
+        let (mut segments, mut kept) = (Vec::new(), (0_u64, 0_u64));
+        for tick in 1..=200 {
+            // To one address five thousand a tick, to another ten.
+            for number in 0..5010 {
+                let place = u32::from(number >= 5000);
+                recorder.record(Some(place), record(place.into(), &DATA));
+            }
+            segments.extend(recorder.finish_tick(at(tick)));
+        }
+        segments.extend(recorder.hand_over());
+        for found in segments.iter().flat_map(Segment::records) {
+            let count = if found.time == 0 { &mut kept.0 } else { &mut kept.1 };
+            *count += 1;
+        }
+        // The first thousand of each second, and a sample of the others.
+        let sample = 2 * (500_000 - 1000) / u64::from(SAMPLING);
+        assert!(kept.0 > 2000 && kept.0 <= 2000 + sample + 2, "{kept:?}");
+        assert_eq!(kept.1, 2000, "every one");
     }
 
     #[test]

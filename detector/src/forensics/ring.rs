@@ -51,7 +51,7 @@ mod tests {
     use tidegate_model::Timestamp;
 
     use super::*;
-    use crate::forensics::{Budget, Recorder};
+    use crate::forensics::{Budget, Record, Recorder};
     use crate::packet::LinkType;
 
     fn at(milliseconds: u64) -> Timestamp {
@@ -64,7 +64,10 @@ mod tests {
         let mut recorder = Recorder::new(budget, at(0));
         let mut fill = |ring: &mut Ring, from: u64, count: u64| {
             for turn in 1..=count {
-                recorder.record(0, LinkType::RawIp, from + turn, &[0; 1000], 1000);
+                let (link, data) = (LinkType::RawIp, &[0; 1000][..]);
+                let time = from + turn;
+                let record = Record { time, interface: 0, link, data, wire_length: 1000 };
+                recorder.record(None, record);
                 ring.push(recorder.finish_tick(at(from + turn * 100)).unwrap());
             }
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate_model::{AttackId, Prefix, Timestamp};
 
 use crate::census::Census;
-use crate::forensics::{Budget, Recorder, Segment};
+use crate::forensics::{Budget, Record, Recorder, Segment};
 use crate::packet::LinkType;
 use crate::{Config, Meter};
 
@@ -159,14 +159,15 @@ impl Feed {
 
     #[inline]
     pub(super) fn observe(&mut self, interface: u16, link: LinkType, packet: &pcap::Packet<'_>) {
+        let place = self.meter.observe(link, packet.data, packet.header.len);
         if let Some((recorder, _)) = &mut self.recorder {
             let stamp = packet.header.ts;
             // The fraction is in nanoseconds: that is the precision the handle was opened with.
             let time = u64::try_from(stamp.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000);
             let time = time.saturating_add(u64::try_from(stamp.tv_usec).unwrap_or(0));
-            recorder.record(interface, link, time, packet.data, packet.header.len);
+            let (data, wire_length) = (packet.data, packet.header.len);
+            recorder.record(place, Record { time, interface, link, data, wire_length });
         }
-        self.meter.observe(link, packet.data, packet.header.len);
     }
 
     /// What is due at the end of a tick, besides the meter's summary.

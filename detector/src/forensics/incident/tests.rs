@@ -24,7 +24,8 @@ fn segment(packets: &[(i64, [u8; 4])]) -> Segment {
     let mut recorder = Recorder::new(Budget { rate: 1 << 30, burst: 1 << 30 }, Timestamp::ZERO);
     for (seconds, to) in packets {
         let time = ONSET.checked_add_signed(seconds * SECOND.cast_signed()).unwrap();
-        recorder.record(0, LinkType::RawIp, time, &packet(*to), 1500);
+        let (link, data) = (LinkType::RawIp, &packet(*to)[..]);
+        recorder.record(None, Record { time, interface: 0, link, data, wire_length: 1500 });
     }
     recorder.hand_over().unwrap()
 }
