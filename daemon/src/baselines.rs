@@ -30,12 +30,21 @@ pub struct Keeper {
     due: Timestamp,
 }
 
+/// Reads the file in `directory` into `engine`, and starts the thread that writes it; without a
+/// directory nothing is kept.
+///
+/// # Errors
+/// If there can be no more threads.
+pub fn start(
+    directory: Option<&Path>,
+    engine: &mut Engine,
+    now: Timestamp,
+) -> io::Result<Option<Keeper>> {
+    directory.map(|directory| Keeper::start(directory, engine, now)).transpose()
+}
+
 impl Keeper {
-    /// Reads the file in `directory` into `engine`, and starts the thread that writes it.
-    ///
-    /// # Errors
-    /// If there can be no more threads.
-    pub fn start(directory: &Path, engine: &mut Engine, now: Timestamp) -> io::Result<Self> {
+    fn start(directory: &Path, engine: &mut Engine, now: Timestamp) -> io::Result<Self> {
         let path = directory.join(FILE);
         restore(&path, engine);
         // One is written while the next may wait. A slow disk makes the one after that late.

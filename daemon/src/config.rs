@@ -219,14 +219,8 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
     let forensics = root
         .optional("forensics", "{ directory = \"/var/lib/tidegate/forensics\" }")
         .map_or(Some(None), |value| forensics::resolve(&value.table()?, directory).map(Some));
-    let databases =
-        root.optional("geoip", "{ countries = \"GeoLite2-Country.mmdb\" }").map_or_else(
-            || Some(Databases::default()),
-            |it| resolve_databases(&it.table()?, directory),
-        );
-    let state = root
-        .optional("state", "{ directory = \"/var/lib/tidegate\" }")
-        .map_or(Some(None), |value| resolve_state(&value.table()?, directory).map(Some));
+    let databases = resolve_databases(root, directory);
+    let state = resolve_state(root, directory);
     let records = alerts::config::resolve(root, directory);
     let listen = root
         .optional("speaker", "{ listen = [\"0.0.0.0:179\"] }")
@@ -284,7 +278,10 @@ fn resolve(root: &Table<'_>, policy: Option<PathBuf>, directory: &Path) -> Optio
 }
 
 /// Relative paths are taken from `directory`, that of the configuration file.
-fn resolve_databases(table: &Table<'_>, directory: &Path) -> Option<Databases> {
+fn resolve_databases(root: &Table<'_>, directory: &Path) -> Option<Databases> {
+    let value = root.optional("geoip", "{ countries = \"GeoLite2-Country.mmdb\" }");
+    let Some(value) = value else { return Some(Databases::default()) };
+    let table = value.table()?;
     let read = |key, example| {
         let Some(value) = table.optional(key, example) else { return Some(None) };
         Some(Some(directory.join(value.string()?)))
@@ -296,10 +293,13 @@ fn resolve_databases(table: &Table<'_>, directory: &Path) -> Option<Databases> {
 }
 
 /// A relative directory is taken from `directory`, that of the configuration file.
-fn resolve_state(table: &Table<'_>, directory: &Path) -> Option<PathBuf> {
+fn resolve_state(root: &Table<'_>, directory: &Path) -> Option<Option<PathBuf>> {
+    let value = root.optional("state", "{ directory = \"/var/lib/tidegate\" }");
+    let Some(value) = value else { return Some(None) };
+    let table = value.table()?;
     let path = table.required("directory", "\"/var/lib/tidegate\"");
     table.finish();
-    Some(directory.join(path?.string()?))
+    Some(Some(directory.join(path?.string()?)))
 }
 
 fn resolve_listen(table: &Table<'_>) -> Option<BTreeSet<SocketAddr>> {

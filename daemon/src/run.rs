@@ -149,9 +149,8 @@ pub async fn run<W: Write + Send + 'static>(
         .map_err(system("start the capture thread"))?;
 
     let mut engine = Engine::new(&policy, seed);
-    let state = config.state.clone();
-    let learned = state.map(|state| baselines::Keeper::start(&state, &mut engine, clock.now()));
-    let learned = learned.transpose().map_err(system("start the thread that keeps baselines"))?;
+    let learned = baselines::start(config.state.as_deref(), &mut engine, clock.now())
+        .map_err(system("start the thread that keeps baselines"))?;
     let reloader = Reloader::start(config, path, Arc::clone(&policy))
         .map_err(system("start the thread that reads the policy"))?;
     let mut control = Control {

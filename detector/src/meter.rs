@@ -270,19 +270,12 @@ impl Meter {
             return;
         }
         let mut standing = Sender::Unasked;
-        if let Upper::Tcp { flags, acknowledgement, .. } = packet.upper
-            && flags & (flag::SYN | flag::RST | flag::ACK) == flag::ACK
-            && !self.handshakes.is_idle()
-        {
-            let hash = handshake_hash(&self.hasher, packet, acknowledgement, Way::In);
-            let pair = pair_hash(&self.hasher, packet.destination, packet.source);
-            if let Some(completed) = self.handshakes.complete(hash, pair) {
-                slot.connections.completed += 1;
-                standing = Sender::Completing;
-                slot.connections.excused += u64::from(completed == Completed::Excused);
-                self.owed.add(pair, slot.credits.grant_connection());
-                self.asked.insert(pair);
-            }
+        if let Some((pair, completed)) = completed(&mut self.handshakes, &self.hasher, packet) {
+            slot.connections.completed += 1;
+            standing = Sender::Completing;
+            slot.connections.excused += u64::from(completed == Completed::Excused);
+            self.owed.add(pair, slot.credits.grant_connection());
+            self.asked.insert(pair);
         }
         let (hasher, asked, owed) = (&self.hasher, &self.asked, &mut self.owed);
         let holds = |proof| {
@@ -309,11 +302,7 @@ impl Meter {
         slot.unasked_lately = slot.unasked_lately.saturating_add(1);
         let suspect = slot.unasked_lately >= DETAIL_FLOOR;
         slot.picked.offer(packet, standing, suspect, &mut self.random);
-        let mut together = false;
-        if let Some(Some(lately)) = self.together.get_mut(usize::from(group)) {
-            *lately = lately.saturating_add(1);
-            together = *lately >= TOGETHER_FLOOR;
-        }
+        let together = are_many_together(&mut self.together, group);
         if slot.unasked_lately < DETAIL_FLOOR && !together {
             return;
         }
@@ -474,6 +463,30 @@ impl Meter {
 fn judged_together(config: &Config) -> Vec<Option<u32>> {
     let judged = |group: &crate::config::Group| group.aggregate.or(config.interface);
     config.groups.iter().map(|group| judged(group).map(|_| 0)).collect()
+}
+
+/// Counts a packet to a group that is judged as a whole. True if there were many of late.
+#[inline]
+fn are_many_together(together: &mut [Option<u32>], group: GroupIndex) -> bool {
+    let Some(Some(lately)) = together.get_mut(usize::from(group)) else { return false };
+    *lately = lately.saturating_add(1);
+    *lately >= TOGETHER_FLOOR
+}
+
+/// Host and peer, if `packet` completes a handshake of theirs.
+#[inline]
+fn completed(
+    handshakes: &mut Handshakes,
+    hasher: &FixedState,
+    packet: &Packet<'_>,
+) -> Option<(u64, Completed)> {
+    let Upper::Tcp { flags, acknowledgement, .. } = packet.upper else { return None };
+    if flags & (flag::SYN | flag::RST | flag::ACK) != flag::ACK || handshakes.is_idle() {
+        return None;
+    }
+    let hash = handshake_hash(hasher, packet, acknowledgement, Way::In);
+    let pair = pair_hash(hasher, packet.destination, packet.source);
+    Some((pair, handshakes.complete(hash, pair)?))
 }
 
 /// The address that stands for any peer of the family of `address`.
