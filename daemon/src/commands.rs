@@ -25,6 +25,7 @@ use crate::clock::{Clock, WallOrigin};
 use crate::config::{self, LogFormat};
 use crate::forensics::{Archive, Context, Settings};
 use crate::incident::{self, Recent, WallTime};
+use crate::metrics::{self, Counters};
 use crate::output::{Format, Printer, Updates};
 use crate::policy_repo::{LoadError, PolicyRepo};
 use crate::privilege;
@@ -244,7 +245,11 @@ fn run(arguments: &Run) -> Result<(), Failure> {
         let backends = Backends::start(&policy, &config, journal.unwrap_or_default(), seed)
             .await
             .map_err(|error| Failure::Running(error.to_string()))?;
-        let (engine, asks, door) = api::connect();
+        let counters = Arc::new(Counters::default());
+        let (engine, asks, door) = api::connect(Arc::clone(&counters));
+        let failed = |error: &dyn std::error::Error| Failure::Running(error.to_string());
+        let serve = |address| metrics::start(address, counters, engine.clone(), backends.speaker());
+        let _metrics = config.metrics.map(serve).transpose().map_err(|error| failed(&error))?;
         let desk = Desk::new(engine, backends.speaker(), recent, clock, about);
         let _api =
             api::start(&config.api, desk).map_err(|error| Failure::Running(error.to_string()))?;

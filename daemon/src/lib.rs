@@ -20,6 +20,8 @@ pub mod forensics;
 pub mod import;
 pub mod incident;
 pub mod json;
+pub mod metrics;
+pub mod notify;
 pub mod offline;
 pub mod output;
 pub mod pipeline;

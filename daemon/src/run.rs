@@ -37,6 +37,7 @@ use crate::engine::{Engine, EngineInput, EngineOutput};
 use crate::event::{Event, EventKind};
 use crate::forensics::{self, Archive, Desk};
 use crate::incident::{self, Note, RecorderHandle, Records};
+use crate::notify::Progress;
 use crate::output::{Printer, fields};
 use crate::pipeline;
 use crate::reload::{Reloaded, Reloader};
@@ -158,6 +159,7 @@ pub async fn run<W: Write + Send + 'static>(
         learned,
         backends,
         door,
+        progress: Progress::ready(),
         protection,
         reloader,
         clock,
@@ -312,6 +314,8 @@ struct Control {
     backends: Backends,
     /// Where people and programs are told what they ask.
     door: Door,
+    /// What systemd is told.
+    progress: Progress,
     /// Tells the capture what is protected.
     protection: CaptureControl,
     reloader: Reloader,
@@ -350,7 +354,7 @@ impl Control {
                 Some(event) = self.backends.event() => self.take(event),
                 summary = summaries.recv() => match summary {
                     Some(summary) => {
-                        self.door.summary(&summary);
+                        self.door.summary(self.clock.now(), &summary);
                         self.handle(EngineInput::Summary(&summary));
                     }
                     None => {
@@ -396,6 +400,7 @@ impl Control {
     /// Withdraws everything, waits for the answers, and closes the sessions. Who asks a second time
     /// does not want to wait for answers.
     async fn stop(&mut self, signals: &mut Signals) -> Stop {
+        self.progress.stopping();
         self.handle(EngineInput::Shutdown);
         let confirmed = tokio::time::timeout(STOP_DEADLINE, async {
             while !self.engine.is_withdrawn() {
@@ -500,6 +505,7 @@ impl Control {
     }
 
     fn carry_out(&mut self, outputs: Vec<EngineOutput>) {
+        self.progress.step();
         for output in outputs {
             match output {
                 EngineOutput::Command(command) => self.backends.send(command),

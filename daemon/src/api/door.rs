@@ -15,6 +15,7 @@ use super::top::Top;
 use super::view::{self, View};
 use crate::engine::Engine;
 use crate::event::{Event, EventKind};
+use crate::metrics::Counters;
 
 /// A view that is younger serves again: however many look, the engine makes no more than five a
 /// second.
@@ -67,6 +68,7 @@ struct Audit {
 #[derive(Debug)]
 pub struct Door {
     events: broadcast::Sender<Arc<Event>>,
+    counters: Arc<Counters>,
     top: Top,
     backends: BTreeMap<BackendId, (BackendState, Timestamp)>,
     panic: Option<PanicOrder>,
@@ -80,9 +82,14 @@ pub struct Door {
 }
 
 impl Door {
-    pub(super) fn new(events: broadcast::Sender<Arc<Event>>, top: Top) -> Self {
+    pub(super) fn new(
+        events: broadcast::Sender<Arc<Event>>,
+        counters: Arc<Counters>,
+        top: Top,
+    ) -> Self {
         Self {
             events,
+            counters,
             top,
             backends: BTreeMap::new(),
             panic: None,
@@ -96,7 +103,8 @@ impl Door {
     }
 
     /// Takes note of a tick of traffic.
-    pub fn summary(&mut self, summary: &TrafficSummary) {
+    pub fn summary(&mut self, now: Timestamp, summary: &TrafficSummary) {
+        self.counters.summary(now, summary);
         self.packets = self.packets.saturating_add(summary.packets);
         self.lost = self.lost.saturating_add(summary.lost);
         self.blind = summary.blind;
@@ -105,6 +113,7 @@ impl Door {
 
     /// Takes note of an event, and tells those who watch.
     pub fn event(&mut self, event: &Event) {
+        self.counters.event(event);
         if let EventKind::Backend(backend, state) = &event.kind {
             self.backends.insert(backend.clone(), (state.clone(), event.time));
         }
@@ -220,6 +229,7 @@ impl Door {
 
     /// The policy was read, as asked for under `ticket` or before.
     pub fn policy_read(&mut self, ticket: u64, applied: &Applied) {
+        self.counters.policy_read(applied);
         for (wanted, asker) in std::mem::take(&mut self.applying) {
             if wanted <= ticket {
                 drop(asker.send(applied.clone()));

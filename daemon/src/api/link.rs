@@ -14,6 +14,7 @@ use super::door::{Audited, Door};
 use super::top::Top;
 use super::view::View;
 use crate::event::Event;
+use crate::metrics::Counters;
 use crate::reports::{Report, ReportRefused, Reported};
 
 /// Asks that wait for the engine. One that finds no room is refused with `RESOURCE_EXHAUSTED`.
@@ -112,15 +113,15 @@ pub struct Asks {
     pub others: mpsc::Receiver<Ask>,
 }
 
-/// Both ends of the way: the API's, and the engine's two.
+/// Both ends of the way: the API's, and the engine's two. What happens is counted in `counters`.
 #[must_use]
-pub fn connect() -> (EngineHandle, Asks, Door) {
+pub fn connect(counters: Arc<Counters>) -> (EngineHandle, Asks, Door) {
     let (asks, ask_queue) = mpsc::channel(ASKS);
     let (urgent, urgent_queue) = mpsc::channel(URGENT_ASKS);
     let (events, _) = broadcast::channel(EVENTS);
     let top_until = Arc::new(AtomicU64::new(0));
     let top = Top::new(Arc::clone(&top_until));
-    let door = Door::new(events.clone(), top);
+    let door = Door::new(events.clone(), counters, top);
     let queues = Asks { urgent: urgent_queue, others: ask_queue };
     (EngineHandle { asks, urgent, events, top_until }, queues, door)
 }
