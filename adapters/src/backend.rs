@@ -19,6 +19,8 @@ pub enum BackendEvent {
         /// How it is now.
         state: BackendState,
     },
+    /// What a peer's FlowSpec rule is worth has changed, or the rule is gone.
+    Learnt(Box<tidegate_bgpd::learnt::Change>),
     /// The answer to [`Backend::observe`]: everything it holds of ours.
     Observed {
         /// Which backend.

@@ -49,9 +49,7 @@ async fn forward(mut news: Receiver<SpeakerEvent>, events: EventSender) {
         } else if let SpeakerEvent::State { peer, state } = event {
             BackendEvent::State { backend: BackendId::Peer(peer), state }
         } else if let SpeakerEvent::FlowSpec(change) = event {
-            // What a peer asks for is nobody's command.
-            tracing::debug!(?change, "a rule of a peer");
-            continue;
+            BackendEvent::Learnt(Box::new(change))
         } else {
             // What else there is to tell is for people: commands have their outcomes.
             tracing::warn!(?event, "news from the speaker");

@@ -23,6 +23,7 @@ use tidegate_adapters::reaper::{self, Reaper, ReaperConfig};
 use tidegate_adapters::speaker::SpeakerBackend;
 use tidegate_adapters::{Backend, BackendEvent, Dropped, ExternalBackend};
 use tidegate_bgpd::egress::GatePolicy;
+use tidegate_bgpd::learnt::Change;
 use tidegate_bgpd::session::ConnectMode;
 use tidegate_bgpd::speaker::{
     DynamicPeers, PeerConfig, Speaker, SpeakerConfig, SpeakerError, SpeakerHandle,
@@ -38,8 +39,10 @@ use crate::event::{Event, EventKind};
 use crate::pipeline;
 use crate::store::journal::{Held, Journal};
 
+mod client;
 mod journalled;
 
+use self::client::Client;
 use self::journalled::{Journalled, SharedJournal};
 
 /// News that wait for the engine. Backends hold theirs back while it is full.
@@ -90,6 +93,8 @@ pub struct Backends {
     /// Addresses of ours that the policy does not name.
     own_addresses: Vec<IpAddr>,
     kernel: KernelSettings,
+    /// Who has rules of peers carried out here, if anybody's are.
+    client: Option<Client>,
     /// What the kernel's rules had dropped when it told last.
     counted: Counted,
     ids: Vec<BackendId>,
@@ -134,7 +139,8 @@ impl Backends {
             events,
             answers,
             own_addresses,
-            kernel: config.kernel,
+            kernel: config.kernel.clone(),
+            client: None,
             counted: Counted::default(),
             ids,
             reaper: None,
@@ -202,7 +208,11 @@ impl Backends {
         for id in &self.ids {
             self.all.set_gate(id, &self.gate_of(policy, id));
         }
-        self.speaker.set_gate(pipeline::gate_policy(policy, &self.own_addresses));
+        let gate = pipeline::gate_policy(policy, &self.own_addresses);
+        if let Some(client) = &mut self.client {
+            client.set_guard(Guard::new(gate.clone()));
+        }
+        self.speaker.set_gate(gate);
         if let Err(error) = self.start_kernel(policy) {
             tracing::error!(%error, "cannot start the nftables thread: no local rule is enforced");
         }
@@ -210,10 +220,17 @@ impl Backends {
 
     /// Starts the kernel's backend, if a response of `policy` is local and it is not there yet.
     fn start_kernel(&mut self, policy: &Policy) -> io::Result<()> {
-        if self.ids.contains(&BackendId::Kernel) || !policy.uses_kernel() {
+        let trusted = &self.kernel.flowspec_from;
+        let used = policy.uses_kernel() || !trusted.is_empty();
+        if self.ids.contains(&BackendId::Kernel) || !used {
             return Ok(());
         }
-        self.all.add(Box::new(KernelBackend::start(self.answers.clone(), self.kernel.handshakes)?));
+        let backend = KernelBackend::start(self.answers.clone(), self.kernel.handshakes)?;
+        if !trusted.is_empty() {
+            let guard = Guard::new(pipeline::gate_policy(policy, &self.own_addresses));
+            self.client = Some(Client::new(backend.client(), trusted.clone(), guard));
+        }
+        self.all.add(Box::new(backend));
         self.ids.push(BackendId::Kernel);
         Ok(())
     }
@@ -285,6 +302,13 @@ impl Backends {
     /// What rules have dropped per second since they told last, where they count it.
     pub fn rates(&mut self, now: Timestamp, held: &[tidegate_adapters::Held]) -> Vec<(Nlri, Rate)> {
         self.counted.rates(now, held)
+    }
+
+    /// Takes note of a rule of a peer.
+    pub fn learnt(&mut self, change: Change) {
+        if let Some(client) = &mut self.client {
+            client.take(change);
+        }
     }
 
     /// The next news. Never ends.

@@ -10,7 +10,7 @@ use tidegate_bgpd::speaker::Md5Key;
 use tidegate_detector::capture::live::LiveOptions;
 use tidegate_detector::packet::Tunnels;
 use tidegate_policy::text::{Collector, Document, Source, Table, Value, instead_of};
-use tidegate_policy::{ConnectMode, Diagnostic, Peer, Policy, Report};
+use tidegate_policy::{ConnectMode, Diagnostic, Family, Peer, Policy, Report};
 
 use self::backends::is_via;
 pub use self::backends::{BackendSettings, KernelSettings, ReaperSettings};
@@ -150,6 +150,22 @@ pub fn check_against(config: &Config, policy: &Policy, path: &Path) -> Result<()
     let report = backends::check(&config.backends, policy, path);
     if !report.is_empty() {
         return Err(report);
+    }
+    let rules = |peer: &&Peer| {
+        peer.via.is_none()
+            && [Family::Ipv4FlowSpec, Family::Ipv6FlowSpec].into_iter().any(|it| peer.has(it))
+    };
+    let giving: Vec<&str> =
+        policy.peers.iter().filter(rules).map(|peer| peer.name.as_str()).collect();
+    let silent = config.kernel.flowspec_from.iter().find(|name| !giving.contains(&name.as_str()));
+    if let Some(name) = silent {
+        return Err(Report::of(Diagnostic::about(
+            path.display().to_string(),
+            format!(
+                "`kernel.flowspec-from` names `{name}`, with whom there is no FlowSpec session"
+            ),
+            instead_of(name, giving),
+        )));
     }
     let strange = config.sessions.keys().find(|name| policy.peer(name).is_none());
     if let Some(name) = strange {

@@ -479,6 +479,7 @@ impl Control {
 
     fn take(&mut self, event: BackendEvent) {
         let input = match event {
+            BackendEvent::Learnt(change) => return self.backends.learnt(*change),
             BackendEvent::Outcome(outcome) => EngineInput::Outcome(outcome),
             BackendEvent::State { backend, state } => {
                 if state == BackendState::Up {

@@ -19,9 +19,12 @@
 //! both directions of a connection to come through this host; whose answers go another way stays a
 //! stranger.
 //!
+//! A [`FlowSpecClient`] has the rules carried out that trusted peers ask for.
+//!
 //! Absent: redirection, marking and sampling, which are refused with the reason.
 
 mod filter;
+mod learnt;
 mod message;
 mod ruleset;
 mod socket;
@@ -37,7 +40,7 @@ use std::io;
 
 pub use filter::Untranslatable;
 pub use table::check;
-pub use worker::KernelBackend;
+pub use worker::{FlowSpecClient, KernelBackend};
 
 /// Why nftables cannot be used.
 #[derive(Debug, thiserror::Error)]

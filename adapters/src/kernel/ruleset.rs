@@ -20,6 +20,9 @@ const PRIORITY: i32 = -450;
 /// connection tracking (`NF_IP_PRI_CONNTRACK` is -200) and nothing else.
 const HISTORY_CHAIN: &str = "history";
 const HISTORY_PRIORITY: i32 = -190;
+/// Name of the chain of the rules that peers ask for, after our own, and its priority.
+const LEARNT_CHAIN: &str = "learnt";
+const LEARNT_PRIORITY: i32 = -440;
 /// Sources that are remembered in each family. What finds no room is not remembered, and limited.
 const MOST_SOURCES: u32 = 262_144;
 /// Every rule's comment begins like this.
@@ -157,6 +160,18 @@ pub(crate) enum Change {
         except: Option<History>,
         comment: String,
     },
+    /// The chain of the rules that peers ask for.
+    LearntChain,
+    /// It becomes empty.
+    FlushLearnt,
+    /// A rule at its end: what it matches is dropped, or what is over the limit; with no verdict,
+    /// nothing, and no later rule is asked.
+    LearntRule {
+        term: Term,
+        verdict: Option<Verdict>,
+        shared_limit: Option<String>,
+        comment: String,
+    },
     /// The chain that fills the sets.
     HistoryChain,
     /// A set whose members are forgotten after this time.
@@ -201,7 +216,9 @@ impl Change {
     pub(crate) fn write(&self, writer: &mut Writer, flags: u16, sequence: u32) {
         let (kind, needed) = match self {
             Self::Table => (NEW_TABLE, CREATE | EXCLUSIVE),
-            Self::Chain | Self::HistoryChain => (NEW_CHAIN, CREATE | EXCLUSIVE),
+            Self::Chain | Self::HistoryChain | Self::LearntChain => (NEW_CHAIN, CREATE | EXCLUSIVE),
+            Self::FlushLearnt => (DELETE_RULE, 0),
+            Self::LearntRule { .. } => (NEW_RULE, CREATE | APPEND),
             Self::HistorySet(..) => (NEW_SET, CREATE | EXCLUSIVE),
             Self::HistoryRule(_) => (NEW_RULE, CREATE | APPEND),
             Self::Rule { .. } => (NEW_RULE, CREATE | APPEND | ECHO),
@@ -220,6 +237,24 @@ impl Change {
             Self::Table => writer.number32(2, TABLE_OWNER),
             Self::Chain => write_chain(writer, CHAIN, PRIORITY),
             Self::HistoryChain => write_chain(writer, HISTORY_CHAIN, HISTORY_PRIORITY),
+            Self::LearntChain => write_chain(writer, LEARNT_CHAIN, LEARNT_PRIORITY),
+            Self::FlushLearnt => writer.string(2, LEARNT_CHAIN),
+            Self::LearntRule { term, verdict, shared_limit, comment } => {
+                writer.string(2, LEARNT_CHAIN);
+                writer.nested(RULE_EXPRESSIONS, |writer| {
+                    for condition in term {
+                        write_condition(writer, condition);
+                    }
+                    match verdict {
+                        Some(verdict) => {
+                            write_excess(writer, *verdict, shared_limit.as_deref());
+                            write_counted_drop(writer);
+                        }
+                        None => write_verdict(writer, ACCEPT),
+                    }
+                });
+                write_comment(writer, comment);
+            }
             Self::HistorySet(history, timeout) => write_set(writer, *history, *timeout),
             Self::HistoryRule(history) => {
                 writer.string(2, HISTORY_CHAIN);
@@ -240,18 +275,7 @@ impl Change {
                             writer.number32(5, 1);
                         });
                     }
-                    match (shared_limit, verdict) {
-                        (_, Verdict::Drop) => {}
-                        (Some(name), Verdict::DropOver(_)) => {
-                            expression(writer, "objref", |writer| {
-                                writer.number32(1, OBJECT_LIMIT);
-                                writer.string(2, name);
-                            });
-                        }
-                        (None, Verdict::DropOver(limit)) => {
-                            expression(writer, "limit", |writer| write_limit(writer, *limit));
-                        }
-                    }
+                    write_excess(writer, *verdict, shared_limit.as_deref());
                     write_counted_drop(writer);
                 });
                 write_comment(writer, comment);
@@ -453,12 +477,32 @@ fn write_limit(writer: &mut Writer, limit: RateLimit) {
     writer.number32(5, 1);
 }
 
+/// Matches what is to be dropped: of a limit, what is over it.
+fn write_excess(writer: &mut Writer, verdict: Verdict, shared_limit: Option<&str>) {
+    match (shared_limit, verdict) {
+        (_, Verdict::Drop) => {}
+        (Some(name), Verdict::DropOver(_)) => {
+            expression(writer, "objref", |writer| {
+                writer.number32(1, OBJECT_LIMIT);
+                writer.string(2, name);
+            });
+        }
+        (None, Verdict::DropOver(limit)) => {
+            expression(writer, "limit", |writer| write_limit(writer, limit));
+        }
+    }
+}
+
 fn write_counted_drop(writer: &mut Writer) {
     expression(writer, "counter", |_| {});
+    write_verdict(writer, DROP);
+}
+
+fn write_verdict(writer: &mut Writer, code: u32) {
     expression(writer, "immediate", |writer| {
         writer.number32(1, VERDICT_REGISTER);
         // NFTA_IMMEDIATE_DATA { NFTA_DATA_VERDICT { NFTA_VERDICT_CODE } }
-        writer.nested(2, |writer| writer.nested(2, |writer| writer.number32(1, DROP)));
+        writer.nested(2, |writer| writer.nested(2, |writer| writer.number32(1, code)));
     });
 }
 

@@ -11,6 +11,7 @@ use tidegate_model::{
 
 use super::KernelError;
 use super::filter::{Term, Untranslatable, translate};
+use super::learnt::Learnt;
 use super::ruleset::{Change, History, RateLimit, Unit, Verdict, comment};
 use super::socket::{EXISTS, NO_SUCH_ENTRY, NetlinkSocket, PERMISSION, Transaction};
 use crate::backend::{Dropped, Held};
@@ -58,7 +59,7 @@ fn only_opens(rule: &FlowSpecRule) -> bool {
     })
 }
 
-fn verdict(actions: &[TrafficFilteringAction]) -> Result<Verdict, Untranslatable> {
+pub(super) fn verdict(actions: &[TrafficFilteringAction]) -> Result<Verdict, Untranslatable> {
     let (rate, unit) = match *actions {
         [TrafficFilteringAction::RateLimitBytes(rate)] => (rate, Unit::Bytes),
         [TrafficFilteringAction::RateLimitPackets(rate)] => (rate, Unit::Packets),
@@ -117,6 +118,7 @@ pub(crate) struct Table {
     last_serial: u64,
     /// Whether it is known who has completed a handshake.
     history: bool,
+    learnt: Learnt,
 }
 
 impl Table {
@@ -154,7 +156,8 @@ impl Table {
             Some((_, error)) => return Err(KernelError::transaction(*error)),
         }
         let history = changes.len() > plain;
-        Ok(Self { socket, installed: BTreeMap::new(), last_serial: 0, history })
+        let installed = BTreeMap::new();
+        Ok(Self { socket, installed, last_serial: 0, history, learnt: Learnt::default() })
     }
 
     /// Carries out `commands` in order; the outcomes are in the same order.
@@ -200,6 +203,15 @@ impl Table {
             (*rules == installed.handles.len()).then_some(Held { nlri, dropped: Some(*dropped) })
         };
         Ok(self.installed.iter().filter_map(whole).collect())
+    }
+
+    /// Makes the rules that peers ask for these and no others, in this order; which of them are not
+    /// carried out, and why.
+    pub(crate) fn set_learnt(
+        &mut self,
+        routes: &[Route],
+    ) -> Result<Vec<(Nlri, String)>, KernelError> {
+        self.learnt.set(&mut self.socket, routes)
     }
 
     fn plan(&mut self, command: &Command) -> Plan {

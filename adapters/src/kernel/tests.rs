@@ -378,6 +378,49 @@ fn matching_traffic_is_dropped_and_other_traffic_passes() {
     assert_eq!(lab.router.rules(), Vec::<Value>::new());
 }
 
+/// Of two rules of peers that match, the one that goes first decides.
+#[test]
+fn rules_of_peers_are_asked_in_their_order() {
+    if !root("rules_of_peers_are_asked_in_their_order") {
+        return;
+    }
+    let lab = Lab::new();
+    let traffic = lab.traffic();
+    let mut filters = Filters::up(&lab.router);
+    let client = filters.backend().client();
+    let port = traffic.source_port(AddressFamily::Ipv4);
+    let route = |rule: FlowSpecRule, actions: Vec<Action>| {
+        let CommandKind::Announce { route, .. } = announcement(&rule, Action::DISCARD) else {
+            panic!("not an announcement");
+        };
+        Route { actions, ..route }
+    };
+    let narrow = || udp_from(AddressFamily::Ipv4, port);
+    let wide = || flow(AddressFamily::Ipv4, vec![]);
+    let ports = Part::SourcePort(NumericMatch::one_of(port.into(), [1, 3, 5]));
+    let several = || flow(AddressFamily::Ipv4, vec![ports.clone()]);
+    let go_on = Action::TrafficAction { sample: false, terminal: true };
+    let discard = || route(wide(), vec![Action::DISCARD]);
+    let cannot = route(udp_from(AddressFamily::Ipv4, 7), vec![Action::Mark(4)]);
+    let stories: Vec<(Vec<Route>, u32)> = vec![
+        (vec![discard()], 0),
+        (vec![route(narrow(), vec![]), discard()], 10),
+        (vec![cannot, route(narrow(), vec![Action::RateLimitPackets(1e6)]), discard()], 10),
+        (vec![route(several(), vec![Action::RateLimitPackets(1e6)]), discard()], 10),
+        (vec![route(narrow(), vec![Action::RateLimitPackets(1e6), go_on]), discard()], 0),
+        (vec![discard(), route(narrow(), vec![])], 0),
+        (vec![], 10),
+    ];
+    for (routes, arriving) in stories {
+        let text = format!("{routes:?}");
+        client.set(routes);
+        // In order with what is asked of the thread.
+        assert_eq!(filters.observe(), vec![]);
+        traffic.udp(AddressFamily::Ipv4, 10);
+        assert_eq!(traffic.received(AddressFamily::Ipv4), arriving, "{text}");
+    }
+}
+
 /// Who has completed a handshake opens connections through a flood; new ones are held to the limit.
 #[test]
 fn a_limit_of_syns_is_for_strangers() {

@@ -1,11 +1,12 @@
 //! The thread that owns the table.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
-use tidegate_model::{BackendId, BackendState, Command, CommandKind, Outcome, OutcomeKind};
+use tidegate_model::{BackendId, BackendState, Command, CommandKind, Outcome, OutcomeKind, Route};
 
 use super::KernelError;
 use super::table::Table;
@@ -22,12 +23,35 @@ const RECREATE_AFTER: Duration = Duration::from_secs(1);
 enum Request {
     Command(Command),
     Observe,
+    /// There are other rules of peers.
+    Learnt,
+}
+
+/// The rules that peers ask for, and whether the thread has not seen them yet.
+type Wanted = Arc<Mutex<(Vec<Route>, bool)>>;
+
+/// Has rules of peers carried out on this host. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FlowSpecClient {
+    requests: SyncSender<Request>,
+    wanted: Wanted,
+}
+
+impl FlowSpecClient {
+    /// From now on these rules and no others, asked in this order. Never waits. What the kernel
+    /// cannot express is left out, and logged with the reason.
+    pub fn set(&self, routes: Vec<Route>) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = (routes, true);
+        // Where there is no room, the next request does.
+        drop(self.requests.try_send(Request::Learnt));
+    }
 }
 
 /// nftables on this host. Dropping it ends its thread, and the kernel removes the table.
 #[derive(Debug)]
 pub struct KernelBackend {
     requests: SyncSender<Request>,
+    wanted: Wanted,
     thread: JoinHandle<()>,
 }
 
@@ -41,11 +65,19 @@ impl KernelBackend {
     /// If there can be no thread.
     pub fn start(events: EventSender, history: Option<Duration>) -> io::Result<Self> {
         let (requests, receiver) = std::sync::mpsc::sync_channel(QUEUE);
-        let worker = Worker { events, history, table: None, last_error: None };
+        let wanted = Wanted::default();
+        let worker =
+            Worker { events, history, wanted: Arc::clone(&wanted), table: None, last_error: None };
         let thread = thread::Builder::new()
             .name("nftables".to_owned())
             .spawn(move || worker.run(&receiver))?;
-        Ok(Self { requests, thread })
+        Ok(Self { requests, wanted, thread })
+    }
+
+    /// What has rules of peers carried out.
+    #[must_use]
+    pub fn client(&self) -> FlowSpecClient {
+        FlowSpecClient { requests: self.requests.clone(), wanted: Arc::clone(&self.wanted) }
     }
 
     /// Ends the thread and waits until the table is gone. Not for asynchronous code.
@@ -83,6 +115,7 @@ struct Disconnected;
 struct Worker {
     events: EventSender,
     history: Option<Duration>,
+    wanted: Wanted,
     table: Option<Table>,
     /// Why there is no table, so that the same reason is reported once.
     last_error: Option<String>,
@@ -123,6 +156,7 @@ impl Worker {
             match request {
                 Request::Command(command) => commands.push(command),
                 Request::Observe => observe = true,
+                Request::Learnt => {}
             }
             if commands.len() >= BATCH {
                 break;
@@ -130,6 +164,7 @@ impl Worker {
             next = requests.try_recv().ok();
         }
         self.carry_out(&commands)?;
+        self.set_learnt(false)?;
         if observe { self.observe() } else { Ok(()) }
     }
 
@@ -168,12 +203,38 @@ impl Worker {
         }
     }
 
+    /// Has the rules of peers carried out, if they are `new` to the table or to the thread.
+    fn set_learnt(&mut self, new: bool) -> Result<(), Disconnected> {
+        let Some(table) = &mut self.table else { return Ok(()) };
+        let routes = {
+            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            if !std::mem::replace(&mut wanted.1, false) && !new {
+                return Ok(());
+            }
+            wanted.0.clone()
+        };
+        match table.set_learnt(&routes) {
+            Ok(refused) => {
+                for (rule, why) in refused {
+                    tracing::warn!(%rule, %why, "a peer's rule cannot be carried out on this host");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.lose_table(&error)?;
+                Ok(())
+            }
+        }
+    }
+
     fn create_table(&mut self) -> Result<(), Disconnected> {
         match Table::create(self.history) {
             Ok(table) => {
                 self.table = Some(table);
                 self.last_error = None;
-                self.report(BackendState::Up)
+                self.set_learnt(true)?;
+                // Without a table it has been told that it is down.
+                if self.table.is_some() { self.report(BackendState::Up) } else { Ok(()) }
             }
             Err(error) => {
                 let why = error.to_string();

@@ -456,16 +456,18 @@ pub(super) fn is_via(peer: &Peer, backend: &str) -> bool {
 }
 
 /// What the kernel of this host is asked to do beside rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelSettings {
     /// Who has completed a TCP handshake within this time is not held up by a limit of SYNs;
     /// `None` if that is not to be known.
     pub handshakes: Option<Duration>,
+    /// The peers whose FlowSpec rules are carried out on this host.
+    pub flowspec_from: BTreeSet<String>,
 }
 
 impl Default for KernelSettings {
     fn default() -> Self {
-        Self { handshakes: Some(Duration::from_secs(3600)) }
+        Self { handshakes: Some(Duration::from_secs(3600)), flowspec_from: BTreeSet::new() }
     }
 }
 
@@ -478,6 +480,10 @@ pub(super) fn read_kernel(table: &Table<'_>) -> Option<KernelSettings> {
         Some(value) => value.duration(minute..=minute * 60 * 24).map(Some),
         None => Some(known.handshakes),
     };
+    let flowspec_from = match table.optional("flowspec-from", "[\"upstream\"]") {
+        Some(value) => items(&value, "\"upstream\"", read_name),
+        None => Some(known.flowspec_from),
+    };
     table.finish();
-    Some(KernelSettings { handshakes: handshakes? })
+    Some(KernelSettings { handshakes: handshakes?, flowspec_from: flowspec_from? })
 }

@@ -12,6 +12,7 @@
 )]
 
 mod bird;
+mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod exabgp;
