@@ -115,6 +115,11 @@ impl Process {
         self.signal(Signal::STOP);
     }
 
+    /// Sends SIGCONT to its group, after [`Process::stall`].
+    pub fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Sends SIGKILL to its group and waits for its end, which is certain.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);

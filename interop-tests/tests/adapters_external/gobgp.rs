@@ -60,7 +60,7 @@ pub(crate) fn start(test: &str) -> Option<(Stage, Process, Driven)> {
 }
 
 /// GoBGP's own command line.
-fn gobgp(stage: &Stage, words: &str) -> String {
+pub(crate) fn gobgp(stage: &Stage, words: &str) -> String {
     let target = format!("unix://{}", socket(stage).display());
     let words = ["--target", &target].into_iter().chain(words.split_whitespace());
     stage.router.run("gobgp", words).unwrap()

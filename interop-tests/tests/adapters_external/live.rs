@@ -18,9 +18,9 @@ use crate::{bird, exabgp, frr, gobgp};
 /// Blackholed.
 const REFLECTED: &str = "203.0.113.7/32";
 /// Rate-limited by a rule.
-const FLOODED: &str = "203.0.113.9/32";
+const FLOODED: &str = "rule 203.0.113.9/32";
 const ATTACKS: [&str; 2] = [
-    "ntp-amplification,target=203.0.113.7,rate=10k,for=600s",
+    "ntp-amplification,target=203.0.113.7,rate=20k,for=600s",
     "syn-flood,target=203.0.113.9,rate=5k,for=600s",
 ];
 const ALL: &str = "[\"ipv4-unicast\", \"ipv6-unicast\", \"ipv4-flowspec\", \"ipv6-flowspec\"]";
@@ -79,7 +79,7 @@ impl Live {
     fn held(&mut self) -> BTreeSet<String> {
         let routes = self.stage.third.routes().unwrap();
         let target = |net: &str| match net.split_once("dst ") {
-            Some((_, rest)) => rest.split(';').next().unwrap_or_default().to_owned(),
+            Some((_, rest)) => format!("rule {}", rest.split(';').next().unwrap_or_default()),
             None => net.to_owned(),
         };
         let nets = routes.iter().map(|route| target(&route.net));
@@ -121,7 +121,7 @@ name = \"limit\"
 when = { confidence = 0.5 }
 action = \"flowspec\"
 filter = { rate-limit = \"1Mbps\" }
-lifetime = { at-least = \"2s\", at-most = \"60s\" }
+lifetime = { at-least = \"2s\", at-most = \"10m\" }
 ";
 
 fn policy(families: &str) -> String {
@@ -144,7 +144,7 @@ exit-hold = \"2s\"
 name = \"blackhole\"
 when = {{ severity = \"critical\", confidence = 0.8, vectors = [\"*-amplification\"] }}
 action = \"rtbh\"
-lifetime = {{ at-least = \"2s\", at-most = \"60s\" }}
+lifetime = {{ at-least = \"2s\", at-most = \"10m\" }}
 {rules}[[peers]]
 name = \"third\"
 address = \"10.98.0.3\"
@@ -168,11 +168,8 @@ fn bird_holds_what_an_attack_calls_for_and_nothing_afterwards() {
 #[test]
 fn gobgp_holds_what_an_attack_calls_for_and_nothing_afterwards() {
     let test = "gobgp_holds_what_an_attack_calls_for_and_nothing_afterwards";
-    let Some(stage) = Stage::new(test, &["gobgpd"]) else { return };
-    let _daemon = gobgp::spawn(&stage);
-    let address = gobgp::socket(&stage);
-    let backend = format!("kind = \"gobgp\"\naddress = \"unix://{}\"", address.display());
-    Live::start(stage, &backend, ALL).story(&[REFLECTED, FLOODED]);
+    let Some((live, _daemon)) = gobgp_live(test) else { return };
+    live.story(&[REFLECTED, FLOODED]);
 }
 
 #[test]
@@ -193,15 +190,137 @@ fn frr_holds_what_an_attack_calls_for_and_nothing_afterwards() {
     Live::start(stage, &backend, families).story(&[REFLECTED]);
 }
 
+/// GoBGP with a route of somebody else, driven by `tidegate run`.
+fn gobgp_live(test: &str) -> Option<(Live, Process)> {
+    let stage = Stage::new(test, &["gobgpd", "gobgp"])?;
+    let daemon = gobgp::spawn(&stage);
+    let address = gobgp::socket(&stage);
+    let backend = format!("kind = \"gobgp\"\naddress = \"unix://{}\"", address.display());
+    Some((Live::start(stage, &backend, ALL), daemon))
+}
+
+#[test]
+fn a_gobgp_that_forgets_or_is_tampered_with_is_told_again() {
+    let test = "a_gobgp_that_forgets_or_is_tampered_with_is_told_again";
+    let Some((mut live, mut daemon)) = gobgp_live(test) else { return };
+    live.attack();
+    live.expect(&[REFLECTED, FLOODED]);
+
+    // Started again it holds nothing.
+    daemon.kill();
+    fs::remove_file(gobgp::socket(&live.stage)).unwrap();
+    let _daemon = gobgp::spawn(&live.stage);
+    live.expect(&[REFLECTED, FLOODED]);
+
+    // Somebody takes ours away by hand; seen in a moment, or with the next look 10 s later.
+    gobgp::gobgp(&live.stage, &format!("global rib del {REFLECTED}"));
+    live.expect(&[FLOODED]);
+    live.expect(&[REFLECTED, FLOODED]);
+
+    // What is somebody else's stays, whatever becomes of ours.
+    let theirs = "203.0.113.250/32";
+    gobgp::gobgp(&live.stage, &format!("global rib add {theirs} nexthop 10.98.0.77"));
+    live.senders.clear();
+    live.expect(&[]);
+    let nets = live.stage.third.routes().unwrap();
+    assert!(nets.iter().any(|route| route.net == theirs), "{nets:?}");
+}
+
+#[test]
+fn a_reaper_that_is_killed_is_replaced_and_ends_the_lease_of_a_daemon_that_hangs() {
+    let test = "a_reaper_that_is_killed_is_replaced_and_ends_the_lease_of_a_daemon_that_hangs";
+    let Some((mut live, _daemon)) = gobgp_live(test) else { return };
+    live.attack();
+    live.expect(&[REFLECTED, FLOODED]);
+    let file = live.stage.router.directory().join("reaper.lease");
+    let token = || fs::read_to_string(&file).unwrap();
+    let first = token();
+    // `{"token":"PID TIME",...`
+    let pid = first.split(['"', ' ']).find_map(|part| part.parse().ok());
+    let pid = rustix::process::Pid::from_raw(pid.unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    wait_until("another reaper is in charge", || token() != first);
+    assert!(!live.held().is_empty());
+    // Renewed once at least, so that its own lease counts.
+    wait_until("it is renewed", || token().contains("\"unrenewed_since\":null"));
+    live.tidegate.as_mut().unwrap().stall();
+    live.expect(&[]);
+    // Nobody is left to renew it: the attack goes on, and nothing comes back.
+    live.senders.clear();
+}
+
+#[test]
+fn what_is_over_is_withdrawn_when_a_blocked_exabgp_goes_on() {
+    let test = "what_is_over_is_withdrawn_when_a_blocked_exabgp_goes_on";
+    let Some(stage) = Stage::new(test, &["exabgp"]) else { return };
+    let mut daemon = exabgp::run_with_sidecar(&stage, Duration::from_secs(60));
+    let backend = "kind = \"exabgp\"\nsocket = \"exabgp.sock\"";
+    let mut live = Live::start(stage, backend, ALL);
+    live.attack();
+    live.expect(&[REFLECTED, FLOODED]);
+    daemon.stall();
+    live.senders.clear();
+    let said = live.tidegate.as_ref().unwrap().stdout().to_owned();
+    wait_until("the backend is down", || {
+        let text = fs::read_to_string(&said).unwrap();
+        text.lines().any(|line| line.contains("backend") && line.contains("down"))
+    });
+    daemon.resume();
+    live.expect(&[]);
+}
+
+/// A disk of 64 KiB.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(path: std::path::PathBuf) -> Option<Self> {
+        fs::create_dir(&path).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64k", "tidegate-test"]).arg(&path);
+        mount.status().unwrap().success().then_some(Self(path))
+    }
+
+    fn fill(&self) {
+        // What fits is enough.
+        let _ = fs::write(self.0.join("filling"), vec![0; 128 * 1024]);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_keeps_no_route_in_place() {
+    let test = "a_full_disk_keeps_no_route_in_place";
+    let Some((stage, config, bird)) = bird::run(test) else { return };
+    let directory = stage.router.directory().join("small");
+    let Some(disk) = SmallDisk::mount(directory.clone()) else {
+        println!("skipped {test}: no file system can be mounted here");
+        return;
+    };
+    for entry in fs::read_dir(&config.directory).unwrap().flatten() {
+        fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+    }
+    fs::remove_dir_all(&config.directory).unwrap();
+    std::os::unix::fs::symlink(&directory, &config.directory).unwrap();
+    let backend = "kind = \"bird\"\ncontrol = \"router.ctl\"\ndirectory = \"tidegate\"";
+    let mut live = Live::start(stage, backend, ALL);
+    live.attack();
+    live.expect(&[REFLECTED, FLOODED]);
+    disk.fill();
+    live.senders.clear();
+    live.expect(&[]);
+    drop((live, bird, disk));
+}
+
 /// Started again within the lease while the attack goes on, it adopts what it left: no flap.
 #[test]
 fn what_a_killed_daemon_left_is_adopted_without_a_flap() {
     let test = "what_a_killed_daemon_left_is_adopted_without_a_flap";
-    let Some(stage) = Stage::new(test, &["gobgpd"]) else { return };
-    let _daemon = gobgp::spawn(&stage);
-    let address = gobgp::socket(&stage);
-    let backend = format!("kind = \"gobgp\"\naddress = \"unix://{}\"", address.display());
-    let mut live = Live::start(stage, &backend, ALL);
+    let Some((mut live, _daemon)) = gobgp_live(test) else { return };
     live.attack();
     live.expect(&[REFLECTED, FLOODED]);
     live.tidegate.take().unwrap().kill();
