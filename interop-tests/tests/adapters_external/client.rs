@@ -19,7 +19,7 @@ protocol static rules { flow4 { table flowtab4; };
   route flow4 { dst 203.0.113.53/32; proto 17; } { bgp_ext_community.add((generic, 0x80060000, 0x0)); };
   route flow4 { dst 198.51.100.9/32; proto 17; } { bgp_ext_community.add((generic, 0x80060000, 0x0)); };
 }
-protocol bgp client { local 10.98.0.3 as 65003; neighbor 10.98.0.2 as 65001; hold time 9;
+protocol bgp tidegate { local 10.98.0.3 as 65003; neighbor 10.98.0.2 as 65001; hold time 9;
   ipv4 { import none; export all; next hop self; };
   flow4 { table flowtab4; import none; export all; };
 }
