@@ -26,7 +26,7 @@ impl Client {
     /// Judges by `guard` from now on.
     pub(super) fn set_guard(&mut self, guard: Guard) {
         self.guard = guard;
-        self.publish();
+        self.publish(None);
     }
 
     /// Takes note of what a peer asks for, or does not any more. Only what is its to ask counts
@@ -42,6 +42,7 @@ impl Client {
         if before == after {
             return;
         }
+        let news = rule.clone();
         match after {
             Some(_) if self.offers.len() >= MOST_RULES && !self.offers.contains_key(&rule) => {
                 tracing::warn!(%rule, peer, "not carried out: {MOST_RULES} rules are kept already");
@@ -57,13 +58,14 @@ impl Client {
                 }
             }
         }
-        self.publish();
+        self.publish(Some(&news));
     }
 
     /// Hands the rules to the kernel that the gate would let us announce ourselves: for owned
     /// addresses, touching nothing protected and no session of ours. In the order of RFC 8955 §5.1;
-    /// of two peers with the same rule, the first by name.
-    fn publish(&self) {
+    /// of two peers with the same rule, the first by name. What is left out is told of `news` only,
+    /// or of all.
+    fn publish(&self, news: Option<&FlowSpecRule>) {
         let mut routes = Vec::new();
         for (rule, offers) in &self.offers {
             let Some((peer, actions)) = offers.first_key_value() else { continue };
@@ -76,7 +78,10 @@ impl Client {
             };
             match self.guard.check(&route) {
                 Ok(()) => routes.push((rule, route)),
-                Err(why) => tracing::warn!(%rule, peer, why, "a peer's rule is not carried out"),
+                Err(why) if news.is_none_or(|news| news == rule) => {
+                    tracing::warn!(%rule, peer, why, "a peer's rule is not carried out");
+                }
+                Err(_) => {}
             }
         }
         routes.sort_by(|(one, _), (other, _)| precedence(one, other));

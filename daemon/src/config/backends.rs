@@ -211,26 +211,7 @@ impl Way {
                     .map_or(Some(known.tag), |value| value.integer(1..=u32::MAX));
                 Some(Self::Frr(FrrConfig { vtysh: vtysh?, sockets: sockets?, tag: tag?, ..known }))
             }
-            Kind::Linux => {
-                let known = LinuxConfig::default();
-                // 253 to 255 are the system's own.
-                let number = table
-                    .optional("table", "29797")
-                    .map_or(Some(known.table), |value| value.integer(256..=u32::MAX));
-                // Up to 4 are the kernel's and ip(8)'s.
-                let protocol = table
-                    .optional("protocol", "116")
-                    .map_or(Some(known.protocol), |value| value.integer(5..=u8::MAX));
-                let rule_priority = table
-                    .optional("rule-priority", "1000")
-                    .map_or(Some(known.rule_priority), |value| value.integer(1..=32_765));
-                Some(Self::Linux(LinuxConfig {
-                    table: number?,
-                    protocol: protocol?,
-                    rule_priority: rule_priority?,
-                    ..known
-                }))
-            }
+            Kind::Linux => read_host(table).map(Self::Linux),
             Kind::Gobgp => {
                 let address = table.optional("address", "\"unix:///run/gobgp.sock\"");
                 let address = address.map_or_else(
@@ -241,6 +222,28 @@ impl Way {
             }
         }
     }
+}
+
+/// Where routes of this host go.
+fn read_host(table: &Table<'_>) -> Option<LinuxConfig> {
+    let known = LinuxConfig::default();
+    // 253 to 255 are the system's own.
+    let number = table
+        .optional("table", "29797")
+        .map_or(Some(known.table), |value| value.integer(256..=u32::MAX));
+    // Up to 4 are the kernel's and ip(8)'s.
+    let protocol = table
+        .optional("protocol", "116")
+        .map_or(Some(known.protocol), |value| value.integer(5..=u8::MAX));
+    let rule_priority = table
+        .optional("rule-priority", "1000")
+        .map_or(Some(known.rule_priority), |value| value.integer(1..=32_765));
+    Some(LinuxConfig {
+        table: number?,
+        protocol: protocol?,
+        rule_priority: rule_priority?,
+        ..known
+    })
 }
 
 /// Exactly one of `socket` and `pipes`.

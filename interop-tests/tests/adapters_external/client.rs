@@ -14,7 +14,7 @@ ipv4 table master4;
 flow4 table flowtab4;
 protocol static space { ipv4; route 203.0.113.0/24 blackhole; }
 protocol static rules { flow4 { table flowtab4; };
-  route flow4 { dst 203.0.113.0/24; proto 17; } { bgp_ext_community.add((generic, 0x80060000, 0x0)); };
+  route flow4 { dst 203.0.113.0/27; proto 17; } { bgp_ext_community.add((generic, 0x80060000, 0x0)); };
   route flow4 { dst 203.0.113.9/32; proto 17; } { bgp_ext_community.add((generic, 0x80060000, 0x46435000)); };
   route flow4 { dst 203.0.113.53/32; proto 17; } { bgp_ext_community.add((generic, 0x80060000, 0x0)); };
   route flow4 { dst 198.51.100.9/32; proto 17; } { bgp_ext_community.add((generic, 0x80060000, 0x0)); };
@@ -79,12 +79,12 @@ fn rules_of_a_trusted_peer_are_carried_out_as_long_as_it_asks() {
     let rules = || client.run("nft", ["list", "ruleset"]).unwrap_or_default();
     wait_until("both rules are there", || {
         let text = rules();
-        text.contains("ip daddr 203.0.113.9") && text.contains("ip daddr 203.0.113.0/24")
+        text.contains("ip daddr 203.0.113.9") && text.contains("ip daddr 203.0.113.0/27")
     });
     let text = rules();
     // The one that says more goes first, and what it lets through the other one does not see.
     let place = |what: &str| text.find(what).unwrap();
-    assert!(place("ip daddr 203.0.113.9") < place("ip daddr 203.0.113.0/24"), "{text}");
+    assert!(place("ip daddr 203.0.113.9") < place("ip daddr 203.0.113.0/27"), "{text}");
     // Never to be touched, and not the peer's to give.
     assert!(!text.contains("203.0.113.53") && !text.contains("198.51.100.9"), "{text}");
 
