@@ -33,15 +33,7 @@ impl Planner {
             Strength::Blackhole => Hidden::Everything,
             _ => Hidden::Vector(tracked.attack.main_vector()),
         };
-        // Another rule for the same answer, or another form of the same blackhole, is no new start.
-        let (continued, begun) = match &old {
-            Some(old) if old.is_blackhole() != (strength == Strength::Blackhole) => (None, now),
-            Some(old) if old.response == response.name && old.step == step => {
-                (Some(old), old.begun)
-            }
-            Some(old) if old.is_blackhole() => (Some(old), now),
-            _ => (None, now),
-        };
+        let (continued, begun) = continued(now, old.as_ref(), (response, step));
         let not_after = begun + response.max_lifetime;
         let (hold, at_least_until, phase) = match continued {
             Some(old) => (old.hold, old.lifetime.at_least_until, old.phase.clone()),
@@ -62,9 +54,7 @@ impl Planner {
         // What another answer has hidden since is not what the attack was before.
         let current = tracked.attack.current;
         let before = old.as_ref().map_or(current, |old| old.before.max(current));
-        let same = old.as_ref().filter(
-            |_| matches!(continued, Some(old) if old.response == response.name && old.step == step),
-        );
+        let same = continued.filter(|old| old.response == response.name && old.step == step);
         let settled = same.filter(|old| old.routes == candidate.routes);
         let armed = old.as_ref().map(|old| old.armed.clone()).filter(|_| phase != Phase::Installed);
         let plan = Plan {
@@ -258,6 +248,22 @@ impl Planner {
             strongest = Some((strength, mitigation));
         }
         strongest.map(|(_, mitigation)| mitigation)
+    }
+}
+
+/// What of `old` goes on under this step of `response`, and since when it counts. Another rule for the
+/// same answer, or another form of the same blackhole, is no new start.
+fn continued<'a>(
+    now: Timestamp,
+    old: Option<&'a Plan>,
+    (response, step): (&Response, usize),
+) -> (Option<&'a Plan>, Timestamp) {
+    let blackhole = Strength::of(response.action) == Strength::Blackhole;
+    match old {
+        Some(old) if old.is_blackhole() != blackhole => (None, now),
+        Some(old) if old.response == response.name && old.step == step => (Some(old), old.begun),
+        Some(old) if old.is_blackhole() => (Some(old), now),
+        _ => (None, now),
     }
 }
 
