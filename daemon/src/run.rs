@@ -120,8 +120,7 @@ pub async fn run<W: Write + Send + 'static>(
     let mut signals = Signals::handle()?;
     let Running { config, policy, capture, forensics, records, backends, asks, clock, seed } =
         running;
-    let (asks, door) = asks;
-    let (config, path) = config;
+    let ((asks, door), (config, path)) = (asks, config);
     let recorder = records.as_ref().map(|records| records.recorder.handle());
 
     let (mut events, printed) =
