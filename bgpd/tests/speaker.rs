@@ -343,7 +343,7 @@ async fn rules_of_peers_are_offered_with_a_verdict() {
     assert!(rest[1].1.contains("no unicast route"), "{rest:?}");
     assert!(speaker.learnt(&one).is_err());
     // Nothing but End-of-RIB was ever sent to the second.
-    speaker.announce(&other, CommandId(1), blackhole("203.0.113.7")).unwrap();
+    speaker.announce("edge", CommandId(1), blackhole("203.0.113.7")).unwrap();
     loop {
         let message = read_message(&mut second).await.unwrap();
         if message[18] == 2 {
@@ -612,12 +612,13 @@ async fn dynamic_neighbours_come_and_go() {
             other => panic!("{other:?}"),
         }
     }
+    // Each neighbour begins with being down.
     for (event, times) in [
         ("edge up", 1),
         ("edge down", 0),
         ("edge/127.0.0.20 up", 1),
-        ("edge/127.0.0.20 down", 1),
-        ("edge/127.0.0.21 down", 0),
+        ("edge/127.0.0.20 down", 2),
+        ("edge/127.0.0.21 down", 1),
         ("answer 2", 1),
     ] {
         assert_eq!(heard.iter().filter(|it| *it == event).count(), times, "{event}: {heard:?}");
