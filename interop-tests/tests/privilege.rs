@@ -8,6 +8,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use tidegate_interop_tests::demo::POLICY;
@@ -33,11 +34,16 @@ fn what_is_not_needed_is_given_up() {
         return;
     }
     let Some(_) = require::or_skip(test, require::program("nft")) else { return };
-    let config = "user = \"nobody\"\n[speaker]\nlisten = [\"10.99.0.1:179\"]\n";
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let config = format!(
+        "user = \"nobody\"\n[speaker]\nlisten = [\"10.99.0.1:179\"]\n[api]\nsocket = \"{}\"\n",
+        folder.path().join("api.sock").display(),
+    );
     let policy = POLICY
         .replace("address = \"10.99.0.2\"", "address = \"10.99.0.2\"\nmode = \"passive\"")
         .replace("action = \"flowspec\"", "action = \"local\"");
-    let stage = common::stage_with(test, &policy, config, Connect::Active);
+    let stage = common::stage_with(test, &policy, &config, Connect::Active);
     let Some((_turn, mut stage)) = stage else { return };
     stage.bird.wait_established(LIMIT).unwrap();
     let status = fs::read_to_string(format!("/proc/{}/status", stage.daemon.id())).unwrap();

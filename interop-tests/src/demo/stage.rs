@@ -152,10 +152,10 @@ impl Daemon {
         let directory = namespace.directory();
         let config = directory.join("tidegate.toml");
         let policies = directory.join("policy");
-        let text = format!(
-            "policy = \"policy\"\n{more}\n[capture]\ninterface = \"{WATCHED}\"\n\n\
-             [api]\nsocket = \"{SOCKET}\"\n"
-        );
+        let api = format!("[api]\nsocket = \"{SOCKET}\"\n");
+        let api = if more.contains("[api]") { "" } else { &api };
+        let text =
+            format!("policy = \"policy\"\n{more}\n[capture]\ninterface = \"{WATCHED}\"\n\n{api}");
         let write = |path: &Path, text: &str| {
             fs::write(path, text).map_err(|source| LabError::File { path: path.to_owned(), source })
         };
